@@ -25,3 +25,29 @@ BATCH_INTERVAL_MIN_SECONDS = 0.25
 
 if BATCH_BYTES_MAX < 2 * RECORD_BYTES_MAX:
     raise AssertionError("a batch must hold at least two of the largest records")
+
+# -- run --------------------------------------------------------------------------------------------------------------
+
+KEY_RUNS_MAX = 12
+"""Sorted runs in memory per bucket of keys; each lookup visits all of them."""
+
+KEY_INDEX_BYTES_MAX = 256 * MIB
+"""Memory for the keys of accepted events; older buckets are forgotten, a larger bucket goes to a file."""
+
+OPEN_WINDOWS_MAX = 500_000
+"""Partial aggregates of open windows in memory, per gold table; what exceeds it is computed from silver at close."""
+
+CLOSED_WINDOWS_CACHED_MAX = 200_000
+"""Partial aggregates of closed windows kept for late rows, per gold table; evicted ones are recomputed from silver."""
+
+RECOMPUTE_ROWS_MAX = 2_000_000
+"""Silver rows aggregated at once when windows are computed from silver; longer ranges are halved."""
+
+BATCH_SECONDS_TARGET = 2.0
+"""A batch is sized so that it takes about this long: large enough to be cheap, short enough to stop and to show."""
+
+REFERENCE_CHECK_SECONDS = 1.0
+"""How often the loop looks whether a reference file has changed."""
+
+IDLE_WAIT_SECONDS = 0.2
+"""The longest sleep of an idle loop between two looks at its source; a stop is seen after at most this long."""

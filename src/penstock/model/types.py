@@ -36,7 +36,9 @@ class ColumnType:
     def __post_init__(self) -> None:
         if self.kind == "decimal":
             if not 1 <= self.precision <= DECIMAL_PRECISION_MAX or not 0 <= self.scale <= self.precision:
-                raise ValueError(f"decimal({self.precision},{self.scale}): 1 <= precision <= 38, 0 <= scale <= precision")
+                raise ValueError(
+                    f"decimal({self.precision},{self.scale}): 1 <= precision <= 38, 0 <= scale <= precision"
+                )
         elif self.kind not in SIMPLE_KINDS:
             raise ValueError(f"unknown type {self.kind!r}")
 
