@@ -51,3 +51,6 @@ REFERENCE_CHECK_SECONDS = 1.0
 
 IDLE_WAIT_SECONDS = 0.2
 """The longest sleep of an idle loop between two looks at its source; a stop is seen after at most this long."""
+
+RECORDS_PER_ARROW_BATCH = 24_576
+"""Records per piece handed to the engine's threads: many pieces per thread, each worth its overhead."""

@@ -1,4 +1,4 @@
-"""The columns Penstock adds to tables, by name, and the txn ids it commits. The tables themselves are in `lake/layout.py`."""
+"""The columns Penstock adds to tables, by name, and the txn ids it commits; the tables are in `lake/layout.py`."""
 
 from __future__ import annotations
 

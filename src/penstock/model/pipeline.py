@@ -9,10 +9,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from penstock.model.fields import FieldPath
 from penstock.model.finding import Mark
-from penstock.model.types import ColumnType
+
+if TYPE_CHECKING:
+    from penstock.model.fields import FieldPath
+    from penstock.model.types import ColumnType
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 """Names of pipelines, tables, columns, rules and measures: the same in folders, metrics and URLs."""
