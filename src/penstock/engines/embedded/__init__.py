@@ -1,0 +1,1 @@
+"""The embedded engine: DuckDB and Arrow in threads of this process, in bounded memory."""

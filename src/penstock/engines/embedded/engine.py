@@ -1,0 +1,109 @@
+"""DuckDB as an engine (`engines/contract.py`): one in-memory database, one cursor per call, Arrow in and Arrow out."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import duckdb
+import pyarrow as pa
+
+from penstock.errors import QueryError, StorageError
+from penstock.limits import RECORDS_PER_ARROW_BATCH
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from penstock.engines.contract import Relation
+    from penstock.plan import RefinePlan
+
+
+class EmbeddedEngine:
+    """See `Engine`. `memory_bytes` bounds DuckDB; beyond it, it spills to a folder that goes with the engine."""
+
+    def __init__(self, *, threads: int, memory_bytes: int, spill_folder: Path | None = None) -> None:
+        self._spill_folder = tempfile.mkdtemp(prefix="penstock-engine-", dir=spill_folder)
+        self._database = duckdb.connect(
+            ":memory:",
+            config={
+                "threads": threads,
+                "memory_limit": f"{memory_bytes}B",
+                "temp_directory": self._spill_folder,
+                "autoinstall_known_extensions": "false",
+                "autoload_known_extensions": "false",
+                "preserve_insertion_order": "true",
+                "TimeZone": "UTC",
+            },
+        )
+        self._functions: set[str] = set()
+        self._registering = threading.Lock()
+
+    def refine(self, plan: RefinePlan, records: pa.Table, references: Mapping[str, pa.Table]) -> pa.Table:
+        self._register_functions(plan)
+        records = records.append_column("_row", pa.array(range(records.num_rows), pa.int64()))
+        relations: dict[str, Relation] = {"records": _in_batches(records)}
+        relations.update({f"reference_{name}": table for name, table in references.items()})
+        relations.update(plan.side_tables(records))
+        return self.query(plan.sql, relations)
+
+    def query(self, sql: str, relations: Mapping[str, Relation]) -> pa.Table:
+        with self._cursor(relations) as cursor:
+            try:
+                return cursor.execute(sql).to_arrow_table()
+            except duckdb.OutOfMemoryException as error:
+                raise StorageError(
+                    f"a query needs more than its memory or temporary space: {error}",
+                    hint="Raise `memory` in penstock.yaml, or use smaller batches (`--batch-rows`).",
+                ) from error
+
+    def schema(self, sql: str, relations: Mapping[str, pa.Schema]) -> pa.Schema:
+        empty = {name: schema.empty_table() for name, schema in relations.items()}
+        with self._cursor(empty) as cursor:
+            try:
+                return cursor.execute(f"SELECT * FROM ({sql}) LIMIT 0").to_arrow_table().schema
+            except duckdb.Error as error:
+                raise QueryError(str(error)) from error
+
+    def register(self, plan: RefinePlan) -> None:
+        """Make the functions of a plan known, for `schema` of SQL that calls them."""
+        self._register_functions(plan)
+
+    def close(self) -> None:
+        self._database.close()
+        shutil.rmtree(self._spill_folder, ignore_errors=True)
+
+    @contextmanager
+    def _cursor(self, relations: Mapping[str, Relation]) -> Iterator[duckdb.DuckDBPyConnection]:
+        cursor = self._database.cursor()
+        try:
+            for name, relation in relations.items():
+                cursor.register(name, relation)
+            yield cursor
+        finally:
+            cursor.close()
+
+    def _register_functions(self, plan: RefinePlan) -> None:
+        with self._registering:
+            for function in plan.functions:
+                if function.name not in self._functions:
+                    self._database.create_function(
+                        function.name,
+                        function.call,
+                        list(function.arguments),
+                        function.returns,
+                        type="arrow",
+                        null_handling="special",
+                        side_effects=False,
+                    )
+                    self._functions.add(function.name)
+
+
+def _in_batches(table: pa.Table) -> pa.Table:
+    """The same table in pieces small enough for every thread to get one."""
+    return pa.Table.from_batches(
+        table.combine_chunks().to_batches(max_chunksize=RECORDS_PER_ARROW_BATCH), schema=table.schema
+    )
