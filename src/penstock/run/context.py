@@ -1,0 +1,112 @@
+"""What a caller hands to the loop and gets back: see `service.py` for the loop itself."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from penstock.model.batch import BatchCounts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from penstock.engines.contract import Engine
+    from penstock.lake.lake import Lake
+    from penstock.model.pipeline import Pipeline
+    from penstock.settings import Settings
+
+
+class Clock(Protocol):
+    """Time as an argument: `now` in microseconds since the epoch, `monotonic` in seconds."""
+
+    def now(self) -> int: ...
+    def monotonic(self) -> float: ...
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def now(self) -> int:
+        return time.time_ns() // 1000
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
+def no_step(step: str, batch: int) -> None:
+    """Called after each numbered step of a batch; tests kill the process here."""
+
+
+@dataclass(frozen=True)
+class PipelineContext:
+    """Everything one pipeline's loop needs. `parse` turns a stored contract's text back into a pipeline."""
+
+    pipeline: Pipeline
+    folder: Path
+    lake: Lake
+    settings: Settings
+    engine: Engine
+    parse: Callable[[str], Pipeline]
+    clock: Clock = field(default_factory=SystemClock)
+    after_step: Callable[[str, int], None] = no_step
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How to run. `once` ends when everything there is has been absorbed, and closes all windows unless `keep_open`.
+
+    `new_incarnation` accepts a source that is not the one the lake knows (a recreated log, another folder).
+    """
+
+    once: bool = False
+    keep_open: bool = False
+    batch_rows: int | None = None
+    batch_bytes: int | None = None
+    new_incarnation: bool = False
+
+
+@dataclass(frozen=True)
+class BatchDone:
+    """Progress: batch `batch` is in all tables. `backlog` is the number of records that wait, where known."""
+
+    pipeline: str
+    batch: int
+    counts: BatchCounts
+    seconds: float
+    backlog: int | None = None
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What a run did. `reports` are things a person should know that stopped nothing."""
+
+    pipeline: str
+    batches: int
+    counts: BatchCounts
+    seconds: float
+    reports: tuple[str, ...] = ()
+    step_seconds: tuple[tuple[str, float], ...] = ()
+
+
+def add_counts(left: BatchCounts, right: BatchCounts) -> BatchCounts:
+    """The counts of two batches together."""
+
+    def merged(a: tuple[tuple[str, int], ...], b: tuple[tuple[str, int], ...]) -> tuple[tuple[str, int], ...]:
+        totals = dict(a)
+        for name, rows in b:
+            totals[name] = totals.get(name, 0) + rows
+        return tuple(sorted(totals.items()))
+
+    return BatchCounts(
+        records=left.records + right.records,
+        events=left.events + right.events,
+        accepted=left.accepted + right.accepted,
+        quarantined=left.quarantined + right.quarantined,
+        duplicate=left.duplicate + right.duplicate,
+        skipped=left.skipped + right.skipped,
+        flagged=left.flagged + right.flagged,
+        rules=merged(left.rules, right.rules),
+        overflows=merged(left.overflows, right.overflows),
+    )

@@ -1,0 +1,320 @@
+"""Keeps one gold table equal to silver for exactly the closed windows (DESIGN 4, "Gold").
+
+`change` says, for one batch, which windows close and which closed ones late rows correct; `commit` writes that: new
+files for closed windows, and in place of just the files that hold a corrected window, rewritten ones. The partials are
+in `windows.py`; what they do not hold is computed from silver, in bounded pieces.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from penstock.limits import RECOMPUTE_ROWS_MAX
+from penstock.model.columns import BATCH, WINDOW_START, closed_until_txn
+from penstock.run.windows import ALWAYS, ClosedWindows, OpenWindows, merge, micros
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from penstock.engines.contract import Engine
+    from penstock.lake.fence import Writer
+    from penstock.lake.table import DataFile, Table
+    from penstock.plan import GoldPlan
+
+
+@dataclass
+class GoldChange:
+    """Rows to append (windows that closed), rows that replace others, and what overflowed."""
+
+    appended: list[pa.Table] = field(default_factory=list)
+    corrected: list[pa.Table] = field(default_factory=list)
+    overflows: dict[str, int] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return any(table.num_rows for table in (*self.appended, *self.corrected))
+
+
+class GoldKeeper:
+    """One gold table of a pipeline. Calls come in batch order from one thread."""
+
+    def __init__(self, plan: GoldPlan, table: Table, silver: Table, event_time: str, engine: Engine) -> None:
+        self.plan = plan
+        self.table = table
+        self._silver = silver
+        self._event_time = event_time
+        self._engine = engine
+        self._open = OpenWindows(plan, engine)
+        self._closed = ClosedWindows(plan, engine)
+        self._keys = [WINDOW_START, *plan.by]
+        self.closed_until: int | None = None
+
+    # -- start --------------------------------------------------------------------------------------------------------
+
+    def load(self, batch: int, closed_until: int | None) -> None:
+        """Take up the state after `batch`: open windows from silver rows up to it."""
+        self.closed_until = closed_until
+        if not self.plan.mergeable:
+            return
+        first_open = None if closed_until is None else self.plan.first_window_start(closed_until)
+        for rows in self._silver_rows(batch, first_open, None):
+            partials = self._engine.query(self.plan.partial_sql, {"rows": rows})
+            if first_open is not None:
+                partials = partials.filter(pc.greater_equal(partials[WINDOW_START], micros(first_open)))
+            self._open.add(partials)
+
+    def fill(self, batch: int, closed_until: int | None) -> GoldChange:
+        """For a table that is new while silver is not: every closed window of history."""
+        change = GoldChange()
+        if closed_until is not None:
+            for rows in self._recompute(batch, None, self.plan.first_window_start(closed_until)):
+                self._append(change, rows)
+        return change
+
+    # -- one batch ----------------------------------------------------------------------------------------------------
+
+    def change(self, batch: int, rows: pa.Table, closed_until: int | None) -> GoldChange:
+        """Absorb a batch's silver rows and advance `closed_until`; silver must hold the batch already."""
+        change = GoldChange()
+        first_open = None if self.closed_until is None else self.plan.first_window_start(self.closed_until)
+        if rows.num_rows:
+            self._absorb(change, batch, rows, first_open)
+        if closed_until is not None and (self.closed_until is None or closed_until > self.closed_until):
+            self._close(change, batch, first_open, self.plan.first_window_start(closed_until))
+            self.closed_until = closed_until
+        return change
+
+    def _absorb(self, change: GoldChange, batch: int, rows: pa.Table, first_open: int | None) -> None:
+        if self.plan.mergeable:
+            partials = self._engine.query(self.plan.partial_sql, {"rows": rows})
+            touched = partials
+        else:
+            partials = None
+            touched = self._engine.query(self.plan.window_sql, {"rows": rows})
+        if first_open is not None:
+            late = touched.filter(pc.less(touched[WINDOW_START], micros(first_open)))
+            if late.num_rows:
+                self._correct(change, batch, late)
+            if partials is not None:
+                partials = partials.filter(pc.greater_equal(partials[WINDOW_START], micros(first_open)))
+        if partials is not None:
+            self._open.add(partials)
+
+    def _close(self, change: GoldChange, batch: int, first_open: int | None, next_open: int) -> None:
+        """Finish the windows that start in [first_open, next_open)."""
+        floor = self._open.silver_floor
+        if floor > -ALWAYS and (first_open is None or first_open < floor):
+            for rows in self._recompute(batch, first_open, min(next_open, floor)):
+                self._append(change, rows)
+        closing = self._open.take_before(next_open)
+        if closing is not None:
+            self._append(change, self._final(closing))
+            self._closed.add(closing)
+
+    # -- corrections --------------------------------------------------------------------------------------------------
+
+    def _correct(self, change: GoldChange, batch: int, late: pa.Table) -> None:
+        """Late rows touched closed windows: merge with the cache, or append, or compute from silver."""
+        if self.plan.mergeable:
+            cached = self._closed.all()
+            if cached is not None:
+                known = self._semi_join(cached, late)
+                if known.num_rows:
+                    touching = self._semi_join(late, known)
+                    merged = merge(self.plan, self._engine, pa.concat_tables([known, touching]))
+                    self._closed.add_late(touching)
+                    self._note(change, change.corrected, self._final(merged))
+                    late = self._anti_join(late, known)
+        if not late.num_rows:
+            return
+        existing = self._existing(late)
+        fresh = self._anti_join(late, existing) if existing is not None else late
+        if fresh.num_rows and self.plan.mergeable:
+            # No row of the window came before, so its partial is complete.
+            self._append(change, self._final(fresh))
+            self._closed.add(fresh)
+            late = self._semi_join(late, existing) if existing is not None else late.slice(0, 0)
+        if late.num_rows:
+            for rows in self._recompute_touched(batch, late):
+                self._note(change, change.corrected, rows)
+
+    def _existing(self, touched: pa.Table) -> pa.Table | None:
+        """The keys of gold rows that exist among the touched windows; None when there are none."""
+        found = []
+        for file in self._files_holding(touched):
+            for piece in self.table.read(columns=self._keys, files=[file]):
+                rows = self._semi_join(piece.select(self._keys), touched)
+                if rows.num_rows:
+                    found.append(rows)
+        return pa.concat_tables(found) if found else None
+
+    def _files_holding(self, touched: pa.Table) -> list[DataFile]:
+        """The live files whose window starts may include a touched one."""
+        starts = pc.unique(touched[WINDOW_START]).cast(pa.int64()).to_numpy()
+        starts.sort()
+        holding = []
+        for file in self.table.files():
+            low, high = window_bounds(file)
+            at = starts.searchsorted(low)
+            if at < len(starts) and starts[at] <= high:
+                holding.append(file)
+        return holding
+
+    # -- from silver --------------------------------------------------------------------------------------------------
+
+    def _recompute(self, batch: int, start: int | None, end: int) -> Iterator[pa.Table]:
+        """Final rows of the windows that start in [start, end), from silver rows up to `batch`."""
+        bounds = self._silver_bounds()
+        if bounds is None:
+            return
+        earliest = self.plan.first_window_start(bounds[0])
+        start = earliest if start is None else max(start, earliest)
+        end = min(end, bounds[1] + 1)
+        pending = [(start, end)] if start < end else []
+        while pending:
+            start, end = pending.pop()
+            rows_end = max(end, self.plan.window_end(end - 1))
+            middle = self.plan.middle_start(start, end)
+            if middle is not None and self._rows_between(start, rows_end) > RECOMPUTE_ROWS_MAX:
+                pending += [(middle, end), (start, middle)]
+                continue
+            yield self._aggregate(batch, start, end, rows_end)
+
+    def _recompute_touched(self, batch: int, touched: pa.Table) -> Iterator[pa.Table]:
+        """Final rows of just the touched windows, from silver rows up to `batch`."""
+        starts = pc.unique(touched[WINDOW_START]).cast(pa.int64()).to_numpy()
+        starts.sort()
+        for first, last in runs_of(starts.tolist(), self.plan.window_end):
+            for rows in self._recompute(batch, first, last + 1):
+                yield self._semi_join(rows, touched)
+
+    def _aggregate(self, batch: int, start: int, end: int, rows_end: int) -> pa.Table:
+        pieces = list(self._silver_rows(batch, start, rows_end))
+        schema = self._silver.schema if not pieces else pieces[0].schema
+        reader = pa.RecordBatchReader.from_batches(schema, (b for piece in pieces for b in piece.to_batches()))
+        rows = self._engine.query(self.plan.recompute_sql, {"rows": reader})
+        inside = pc.and_(
+            pc.greater_equal(rows[WINDOW_START], micros(start)), pc.less(rows[WINDOW_START], micros(end))
+        )
+        return rows.filter(inside)
+
+    def _silver_rows(self, batch: int, start: int | None, end: int | None) -> Iterator[pa.Table]:
+        predicate = None
+        if start is not None:
+            predicate = pc.field(self._event_time) >= micros(start)
+        if end is not None:
+            before = pc.field(self._event_time) < micros(end)
+            predicate = before if predicate is None else predicate & before
+        yield from self._silver.read(batches=(1, batch), predicate=predicate)
+
+    def _silver_bounds(self) -> tuple[int, int] | None:
+        bounds = [event_time_bounds(file, self._event_time) for file in self._silver.files() if file.rows]
+        if not bounds:
+            return None
+        return min(low for low, _ in bounds), max(high for _, high in bounds)
+
+    def _rows_between(self, start: int, end: int) -> int:
+        """An upper bound of the silver rows in a range of event time, from file statistics."""
+        total = 0
+        for file in self._silver.files():
+            low, high = event_time_bounds(file, self._event_time)
+            if low < end and high >= start:
+                share = (min(high, end) - max(low, start) + 1) / (high - low + 1)
+                total += int(file.rows * min(1.0, 2 * share)) + 1
+        return total
+
+    # -- commit -------------------------------------------------------------------------------------------------------
+
+    def commit(self, writer: Writer, batch: int, change: GoldChange) -> int:
+        """Write a change as one commit of `batch`; returns the table's version. See `Table.commit` for rivals."""
+        remove, kept = self._take_out(change.corrected)
+        rows = [table for table in (*change.appended, *change.corrected) if table.num_rows]
+        add: list[DataFile] = []
+        if rows or kept:
+            stamped = [stamp(table, batch) for table in rows]
+            data = pa.concat_tables([align(table, self.table.schema) for table in (*kept, *stamped)])
+            add = self.table.write(data)
+        closed = {} if self.closed_until is None else {closed_until_txn(self.plan.name): self.closed_until}
+        return self.table.commit(writer, batch=batch, add=add, remove=remove, txns=closed).version
+
+    def _take_out(self, corrected: Sequence[pa.Table]) -> tuple[list[DataFile], list[pa.Table]]:
+        """The files that hold corrected windows, and their other rows."""
+        touched = [table.select(self._keys) for table in corrected if table.num_rows]
+        if not touched:
+            return [], []
+        keys = pa.concat_tables(touched)
+        remove, kept = [], []
+        for file in self._files_holding(keys):
+            rows = pa.concat_tables(list(self.table.read(files=[file])))
+            others = self._anti_join(rows, keys)
+            if others.num_rows < rows.num_rows:
+                remove.append(file)
+                kept.append(others)
+        return remove, [table for table in kept if table.num_rows]
+
+    # -- small things -------------------------------------------------------------------------------------------------
+
+    def _final(self, partials: pa.Table) -> pa.Table:
+        return self._engine.query(self.plan.final_sql, {"partials": partials})
+
+    def _append(self, change: GoldChange, rows: pa.Table) -> None:
+        self._note(change, change.appended, rows)
+
+    def _note(self, change: GoldChange, where: list[pa.Table], rows: pa.Table) -> None:
+        """Keep final rows, counting and dropping their `_overflows`."""
+        for entry in pc.value_counts(pc.list_flatten(rows["_overflows"])).to_pylist():
+            name = f"{self.plan.name}.{entry['values']}"
+            change.overflows[name] = change.overflows.get(name, 0) + entry["counts"]
+        where.append(rows.drop_columns(["_overflows"]))
+
+    def _semi_join(self, left: pa.Table, right: pa.Table) -> pa.Table:
+        return self._join("SEMI", left, right)
+
+    def _anti_join(self, left: pa.Table, right: pa.Table) -> pa.Table:
+        return self._join("ANTI", left, right)
+
+    def _join(self, kind: str, left: pa.Table, right: pa.Table) -> pa.Table:
+        """Rows of `left` with (SEMI) or without (ANTI) an equal key in `right`; NULL equals NULL."""
+        same = " AND ".join(f"l.{quoted} IS NOT DISTINCT FROM r.{quoted}" for quoted in map(quote, self._keys))
+        sql = f"SELECT l.* FROM l {kind} JOIN r ON {same}"
+        return self._engine.query(sql, {"l": left, "r": right.select(self._keys)}).cast(left.schema)
+
+
+def quote(name: str) -> str:
+    """A column name as SQL writes it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def stamp(rows: pa.Table, batch: int) -> pa.Table:
+    """Say of each row which batch touched it last."""
+    return rows.append_column(BATCH, pa.repeat(pa.scalar(batch, pa.int64()), rows.num_rows))
+
+
+def align(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The columns of `schema` that `rows` has, in the schema's order and types."""
+    fields = [item for item in schema if item.name in rows.schema.names]
+    return rows.select([item.name for item in fields]).cast(pa.schema(fields))
+
+
+def event_time_bounds(file: DataFile, event_time: str) -> tuple[int, int]:
+    """The file's earliest and latest event time in microseconds; all of time where statistics are missing."""
+    return file.stats.get(event_time, (-ALWAYS, ALWAYS))
+
+
+def window_bounds(file: DataFile) -> tuple[int, int]:
+    return file.stats.get(WINDOW_START, (-ALWAYS, ALWAYS))
+
+
+def runs_of(starts: list[int], window_end: object) -> Iterator[tuple[int, int]]:
+    """Group sorted window starts into (first, last) runs of neighbouring windows."""
+    run: list[int] = []
+    for start in starts:
+        if run and start > window_end(run[-1]):  # type: ignore[operator]
+            yield run[0], run[-1]
+            run = []
+        run.append(start)
+    if run:
+        yield run[0], run[-1]

@@ -1,0 +1,94 @@
+"""Keeps the loaded version of each reference: loads files when they change, keeps the last good one when they are broken."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from penstock.errors import PenstockError
+from penstock.lake.layout import column_type
+from penstock.lake.referencefile import change_signature, load_reference_file
+from penstock.limits import REFERENCE_CHECK_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    import pyarrow as pa
+
+    from penstock.lake.fence import Writer
+    from penstock.lake.references import References
+    from penstock.model.pipeline import Reference
+    from penstock.model.types import ColumnType
+    from penstock.run.context import Clock
+
+
+class ReferenceKeeper:
+    """The references of one pipeline. Used from one thread."""
+
+    def __init__(
+        self,
+        declared: tuple[Reference, ...],
+        folder: Path,
+        store: References,
+        clock: Clock,
+        report: Callable[[str], None],
+    ) -> None:
+        self._declared = declared
+        self._folder = folder
+        self._store = store
+        self._clock = clock
+        self._report = report
+        self._signatures: dict[str, object] = {}
+        self._versions: dict[str, int] = {}
+        self._tables: dict[tuple[str, int], pa.Table] = {}
+        self._next_check = 0.0
+
+    @property
+    def versions(self) -> tuple[tuple[str, int], ...]:
+        """The versions the next batch is derived with, by name."""
+        return tuple(sorted(self._versions.items()))
+
+    def load_if_changed(self, writer: Writer, *, first: bool = False) -> None:
+        """Append what changed as a new version. A broken file keeps the last good version, and says so.
+
+        Raises:
+            PenstockError: a file is broken and there is no good version yet.
+        """
+        now = self._clock.monotonic()
+        if now < self._next_check and not first:
+            return
+        self._next_check = now + REFERENCE_CHECK_SECONDS
+        for reference in self._declared:
+            signature = change_signature(reference, self._folder)
+            if not first and self._signatures.get(reference.name) == signature:
+                continue
+            self._signatures[reference.name] = signature
+            try:
+                table = load_reference_file(reference, self._folder)
+                version = self._store.append(writer, reference.name, table, self._clock.now())
+            except PenstockError as error:
+                version = self._last_good(reference.name, error)
+            self._versions[reference.name] = version
+
+    def _last_good(self, name: str, error: PenstockError) -> int:
+        version = self._versions.get(name) or self._store.latest_version(name)
+        if not version:
+            raise error
+        self._report(f"reference {name}: {error.message}; version {version} stays in use")
+        return version
+
+    def tables(self, versions: tuple[tuple[str, int], ...]) -> Mapping[str, pa.Table]:
+        """The rows of the given versions, by name."""
+        for pin in versions:
+            if pin not in self._tables:
+                self._tables[pin] = self._store.read(*pin)
+        for pin in [pin for pin in self._tables if pin not in versions and pin not in self.versions]:
+            del self._tables[pin]
+        return {name: self._tables[name, version] for name, version in versions}
+
+    def columns(self, versions: tuple[tuple[str, int], ...]) -> dict[str, dict[str, ColumnType]]:
+        """The columns of the given versions with their types, as the plan wants them."""
+        return {
+            name: {field.name: column_type(field.type) for field in table.schema}
+            for name, table in self.tables(versions).items()
+        }
