@@ -54,3 +54,30 @@ IDLE_WAIT_SECONDS = 0.2
 
 RECORDS_PER_ARROW_BATCH = 24_576
 """Records per piece handed to the engine's threads: many pieces per thread, each worth its overhead."""
+
+# -- serving: queries --------------------------------------------------------------------------------------------------
+
+QUERY_MEMORY_BYTES = 1 * GIB
+"""Memory of one query; what needs more spills to a temporary folder."""
+
+QUERY_SPILL_BYTES_MAX = 16 * GIB
+"""Disk one query may use for spilling: a careless cross join fails instead of filling the disk the lake is on."""
+
+QUERY_ROWS_PER_BATCH = 8_192
+"""Rows handed over at a time: a batch of the largest usual values (100 kB each) still fits in memory."""
+
+TABLE_ROWS_MAX = 1_000
+"""Rows `sql --format table` prints: nobody reads more on a terminal, and a table is laid out in memory."""
+
+# -- sources ----------------------------------------------------------------------------------------------------------
+
+CSV_RECORD_LINES_MAX = 1_000
+"""Physical lines in one CSV record; a quote that is not closed by then was a stray one, and must not swallow the file."""
+
+# -- proof ------------------------------------------------------------------------------------------------------------
+
+VIOLATION_EXAMPLES_MAX = 5
+"""Places shown per violation; the total is always counted. Enough to look at, short enough to read."""
+
+AUDIT_CHUNK_ROWS_MAX = 2_000_000
+"""Rows an audit compares at once; about 100 bytes each, so that it stays far below 1 GiB."""

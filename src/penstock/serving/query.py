@@ -1,0 +1,209 @@
+"""`sql`: SELECT statements over one consistent cut, in a DuckDB that can reach nothing else.
+
+The order matters. Names are resolved first, on an empty database; then views are made over exactly the files those
+names stand for; then the file system, the network, extensions and the settings are locked; and only then the user's
+text runs. So the worst a query can do is take its share of memory and time.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import duckdb
+import pyarrow as pa
+
+from penstock.errors import QueryError
+from penstock.limits import QUERY_MEMORY_BYTES, QUERY_ROWS_PER_BATCH, QUERY_SPILL_BYTES_MAX
+from penstock.serving.relations import SCHEMAS, Catalog, Relation, identifier, literal, select_statement
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
+
+_CONFIGURATION = {
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+    "allow_unsigned_extensions": "false",
+    "allow_community_extensions": "false",
+}
+
+_NAME = re.compile(r"""\s*(?:"((?:[^"]|"")*)"|([^\s."]+))\s*""")
+
+
+@dataclass(frozen=True)
+class QueryBounds:
+    """What one query may take. `threads` 0 means every core."""
+
+    memory_bytes: int = QUERY_MEMORY_BYTES
+    spill_bytes: int = QUERY_SPILL_BYTES_MAX
+    threads: int = 0
+
+
+class QueryResult:
+    """A running query: a schema and a stream of record batches. Close it (or use `with`) to free what it holds."""
+
+    def __init__(self, sql: str, relations: tuple[Relation, ...], bounds: QueryBounds) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="penstock-query-", ignore_cleanup_errors=True)
+        self._connection = duckdb.connect(":memory:", config=dict(_CONFIGURATION))
+        try:
+            _furnish(self._connection, relations, bounds, Path(self._folder.name))
+            self._reader: pa.RecordBatchReader = self._connection.sql(sql).to_arrow_reader(QUERY_ROWS_PER_BATCH)
+        except duckdb.Error as error:
+            self.close()
+            raise _query_error(error) from None
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def schema(self) -> pa.Schema:
+        return self._reader.schema
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        """The batches, in order, once.
+
+        Raises:
+            QueryError: the query fails on the way (a cast, memory, ...).
+        """
+        try:
+            yield from self._reader
+        except (duckdb.Error, pa.ArrowException, OSError) as error:
+            raise _query_error(error) from None
+
+    def table(self) -> pa.Table:
+        """All rows at once."""
+        return pa.Table.from_batches(list(self), self.schema)
+
+    def interrupt(self) -> None:
+        """Stop the query, from any thread."""
+        self._connection.interrupt()
+
+    def close(self) -> None:
+        self._connection.close()
+        self._folder.cleanup()
+
+    def __enter__(self) -> QueryResult:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def query(sql: str, catalog: Catalog, *, verify: bool = False, bounds: QueryBounds | None = None) -> QueryResult:
+    """Run one SELECT statement over the relations of `catalog`.
+
+    Args:
+        sql: DuckDB's dialect; tables are `SCHEMA.NAME`. `references` needs no quotes.
+        verify: read every file the query uses first and check it against the checksums it was written with.
+
+    Raises:
+        QueryError: not one SELECT, an unknown table, or an error in the SQL.
+        LakeCorrupt: with `verify`, a file is not what was written.
+    """
+    text = _quote_references(sql)
+    relations = tuple(_relation(name, catalog) for name in _names(text))
+    if verify:
+        for relation in relations:
+            relation.verify()
+    return QueryResult(text, relations, bounds or QueryBounds())
+
+
+def _quote_references(sql: str) -> str:
+    """`references.x` with the schema quoted: REFERENCES is a reserved word in SQL."""
+    raw = sql.encode()
+    parts: list[bytes] = []
+    done = 0
+    for position, kind in duckdb.tokenize(sql):
+        word = re.match(rb"references(?=\s*\.)", raw[position:], re.IGNORECASE)
+        if word and kind == duckdb.token_type.keyword:
+            parts += [raw[done:position], b'"references"']
+            done = position + len(word[0])
+    return b"".join([*parts, raw[done:]]).decode()
+
+
+def _names(sql: str) -> list[str]:
+    """The tables one SELECT statement reads, as `schema.name` in lower case, sorted."""
+    with duckdb.connect(":memory:", config=dict(_CONFIGURATION)) as bare:
+        bare.execute("SET enable_external_access = false")
+        try:
+            statements = bare.extract_statements(sql)
+            kinds = [statement.type for statement in statements]
+            if kinds != [duckdb.StatementType.SELECT]:
+                named = ", ".join(kind.name for kind in kinds) or "nothing"
+                raise QueryError(
+                    f"only one SELECT statement can be run, not {named}",
+                    hint="Only `penstock run` writes the lake. Use SELECT, WITH, VALUES, DESCRIBE or SUMMARIZE.",
+                )
+            found = bare.get_table_names(sql, qualified=True)
+        except duckdb.Error as error:
+            raise _query_error(error) from None
+    return sorted({name for text in found if (name := _table_name(text)) is not None})
+
+
+def _table_name(text: str) -> str | None:
+    """`schema.name` of a name as DuckDB prints it (`"references".x AS y`), None where it has no schema of ours."""
+    parts: list[str] = []
+    position = 0
+    while match := _NAME.match(text, position):
+        parts.append((match[1].replace('""', '"') if match[1] is not None else match[2]).lower())
+        position = match.end()
+        if text[position : position + 1] != ".":
+            break
+        position += 1
+    return ".".join(parts) if len(parts) == 2 and parts[0] in SCHEMAS else None
+
+
+def _relation(name: str, catalog: Catalog) -> Relation:
+    if name in catalog:
+        return catalog[name]()
+    near = difflib.get_close_matches(name, catalog, n=1)
+    if near:
+        hint = f"Did you mean {near[0]}? `penstock tables` lists them all."
+    elif catalog:
+        hint = f"There are: {', '.join(sorted(catalog))}."
+    else:
+        hint = "The lake has no tables yet: `penstock run --once` makes them."
+    raise QueryError(f"there is no table {name}", hint=hint)
+
+
+def _furnish(
+    connection: duckdb.DuckDBPyConnection, relations: tuple[Relation, ...], bounds: QueryBounds, folder: Path
+) -> None:
+    """Make the views, then lock everything else away."""
+    connection.execute("SET TimeZone = 'UTC'")
+    connection.execute("SET python_enable_replacements = false")
+    connection.execute(f"SET memory_limit = '{bounds.memory_bytes}B'")
+    connection.execute(f"SET temp_directory = {literal(str(folder))}")
+    connection.execute(f"SET max_temp_directory_size = '{bounds.spill_bytes}B'")
+    if bounds.threads:
+        connection.execute(f"SET threads = {bounds.threads}")
+    paths = sorted({file.path for relation in relations for file in relation.files})
+    connection.execute(f"SET allowed_paths = [{', '.join(literal(path) for path in paths)}]")
+    connection.execute("SET enable_external_access = false")
+    for schema in SCHEMAS:
+        connection.execute(f"CREATE SCHEMA {identifier(schema)}")
+    for number, relation in enumerate(relations):
+        empty = f"empty_{number}"
+        connection.register(empty, relation.columns.empty_table())
+        view = f"{identifier(relation.schema)}.{identifier(relation.name)}"
+        connection.execute(f"CREATE VIEW {view} AS {select_statement(relation, empty)}")
+    connection.execute("SET lock_configuration = true")
+
+
+def _query_error(error: Exception) -> QueryError:
+    text = str(error).strip()
+    hint = ""
+    if isinstance(error, duckdb.PermissionException) or "file system operations are disabled" in text:
+        hint = "A query reads the lake's tables only, no files and no network. `penstock tables` lists them."
+    elif isinstance(error, duckdb.OutOfMemoryException):
+        hint = "Raise PENSTOCK_MEMORY_BYTES, or let the query read or keep fewer rows."
+    elif isinstance(error, duckdb.InterruptException):
+        hint = "The query was stopped."
+    return QueryError(text, hint=hint)

@@ -1,0 +1,169 @@
+"""`sql` reads the cut it is given, exactly, and nothing else on the machine."""
+
+from decimal import Decimal
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from penstock.errors import LakeCorrupt, QueryError
+from penstock.serving.query import QueryBounds, query
+from penstock.serving.relations import Relation, RelationFile
+
+COLUMNS = pa.schema(
+    [
+        ("id", pa.int32()),
+        ("price", pa.decimal128(18, 8)),
+        ("added", pa.string()),
+        ("_batch", pa.int64()),
+        ("_month", pa.string()),
+    ]
+)
+
+
+@pytest.fixture
+def catalog(tmp_path: Path):
+    old = pa.table({"id": pa.array([1, 2], pa.int32()), "_batch": pa.array([1, 2], pa.int64())})
+    new = pa.table(
+        {
+            "id": pa.array([3], pa.int32()),
+            "price": pa.array([Decimal("12345678.12345678")], pa.decimal128(18, 8)),
+            "added": ["yes"],
+            "_batch": pa.array([3], pa.int64()),
+        }
+    )
+    files = []
+    for name, month, table in (("it's old", "2024-01", old), ("new", "2024-02", new)):
+        path = str(tmp_path / f"{name}.parquet")
+        pq.write_table(table, path)
+        files.append(RelationFile(path, month))
+    ticks = Relation("silver", "ticks", COLUMNS, tuple(files), "_month", batch_max=2)
+    everything = Relation("silver", "everything", COLUMNS, tuple(files), "_month")
+    places = Relation("references", "places", pa.schema([("name", pa.string())]), ())
+    return {relation.qualified: lambda relation=relation: relation for relation in (ticks, everything, places)}
+
+
+def rows(sql, catalog, **options):
+    with query(sql, catalog, **options) as result:
+        return result.table().to_pylist()
+
+
+def test_batches_after_the_cut_are_left_out(catalog):
+    assert rows("select id, _month from silver.ticks order by id", catalog) == [
+        {"id": 1, "_month": "2024-01"},
+        {"id": 2, "_month": "2024-01"},
+    ]
+
+
+def test_columns_added_later_are_null_and_keep_their_type(catalog):
+    found = rows("select id, price, added from silver.everything order by id", catalog)
+    assert found[0] == {"id": 1, "price": None, "added": None}
+    assert found[2] == {"id": 3, "price": Decimal("12345678.12345678"), "added": "yes"}
+
+
+def test_a_table_without_files_is_empty_and_references_needs_no_quotes(catalog):
+    assert rows("select count(*) n from References . places", catalog) == [{"n": 0}]
+    assert rows("select 'references.x' as t -- references.y", catalog) == [{"t": "references.x"}]
+
+
+def test_names_are_found_in_any_case_and_anywhere_in_the_statement(catalog):
+    sql = 'with t as (from SILVER."ticks") select (select count(*) from silver.Everything) n from t limit 1'
+    assert rows(sql, catalog) == [{"n": 3}]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "drop view silver.ticks",
+        "select 1; select 2",
+        "",
+        "copy silver.ticks to 'out.csv'",
+        "pragma threads=1",
+        "attach 'x.db'",
+        "install httpfs",
+        "set threads=1",
+        "create table t (a int)",
+        "explain analyze copy (select 1) to 'x'",
+        "call checkpoint()",
+    ],
+)
+def test_only_one_select_statement_runs(sql, catalog):
+    with pytest.raises(QueryError, match="only one SELECT"):
+        rows(sql, catalog)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "'{}'",
+        "read_text('{}')",
+        "read_csv('{}')",
+        "read_blob('{}')",
+        "glob('{}')",
+        "parquet_metadata('{}')",
+        "sniff_csv('{}')",
+    ],
+)
+def test_files_outside_the_cut_cannot_be_read(source, catalog, tmp_path):
+    secret = tmp_path / "secret.parquet"
+    pq.write_table(pa.table({"a": [1]}), secret)
+    with pytest.raises(QueryError):
+        rows(f"select * from {source.format(secret)}", catalog)
+    with pytest.raises(QueryError):
+        rows(f"select * from query('select * from {source.format(secret)}')".replace("''", "'"), catalog)
+
+
+def test_variables_of_the_program_are_not_tables(catalog):
+    hidden = pa.table({"a": [1]})
+    with pytest.raises(QueryError, match="hidden"):
+        rows("select * from hidden", catalog)
+    assert hidden.num_rows == 1
+
+
+def test_an_unknown_table_names_the_nearest(catalog):
+    with pytest.raises(QueryError) as raised:
+        rows("select * from silver.tick", catalog)
+    assert "silver.ticks" in raised.value.hint
+
+
+def test_an_error_in_the_sql_is_the_users(catalog):
+    with pytest.raises(QueryError, match="nothere"):
+        rows("select nothere from silver.ticks", catalog)
+    with pytest.raises(QueryError, match="syntax"):
+        rows("selec 1", catalog)
+
+
+def test_an_error_on_the_way_is_the_users_too(catalog):
+    with (
+        query("select cast(if(i < 100000, '1', 'x') as int) v from range(100001) t(i)", catalog) as result,
+        pytest.raises(QueryError, match="Could not convert"),
+    ):
+        list(result)
+
+
+def test_memory_is_bounded(catalog):
+    bounds = QueryBounds(memory_bytes=20_000_000, spill_bytes=1_000_000, threads=1)
+    with pytest.raises(QueryError):
+        rows("select list(i) from range(100000000) t(i)", catalog, bounds=bounds)
+
+
+def test_verify_checks_the_relations_a_query_names_and_no_others(catalog):
+    def broken():
+        raise LakeCorrupt("silver/ticks: a page is not what was written")
+
+    relation = catalog["silver.ticks"]()
+    bad = Relation(relation.schema, relation.name, relation.columns, relation.files, "_month", verify=broken)
+    catalog["silver.ticks"] = lambda: bad
+    assert rows("select count(*) n from silver.ticks", catalog) == [{"n": 3}]
+    assert rows("select count(*) n from silver.everything", catalog, verify=True) == [{"n": 3}]
+    with pytest.raises(LakeCorrupt):
+        rows("select count(*) n from silver.ticks", catalog, verify=True)
+
+
+def test_times_are_read_and_shown_in_utc(catalog, monkeypatch):
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    with query("select timestamptz '2024-01-01 00:00:00' t", catalog) as result:
+        table = result.table()
+    assert table.column("t").type == pa.timestamp("us", "UTC")
+    assert table.column("t").cast(pa.int64()).to_pylist() == [1704067200000000]
