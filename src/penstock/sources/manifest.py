@@ -26,7 +26,7 @@ MANIFEST_SCHEMA = pa.schema(
         pa.field("state", pa.string(), nullable=False),
     ]
 )
-"""One row per thing learned about a file. `source` is the incarnation's number; `path` is relative to the folder with `/`
+"""One row per thing learned about a file. `source` is the incarnation's number; `path` is relative to the folder, `/`
 between its parts; `size` is in bytes on disk; `mtime_us` in microseconds since the epoch; `sha256` is the hex digest of
 the bytes on disk, empty while not known; `records` is -1 while not known. A later row with the same (source, path,
 first_offset) replaces an earlier one."""
