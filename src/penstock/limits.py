@@ -55,6 +55,17 @@ IDLE_WAIT_SECONDS = 0.2
 RECORDS_PER_ARROW_BATCH = 24_576
 """Records per piece handed to the engine's threads: many pieces per thread, each worth its overhead."""
 
+# -- lake: small tables -----------------------------------------------------------------------------------------------
+
+LEDGER_ROWS_PER_READ = 2_000
+"""Ledger rows made into objects at a time: some kilobytes each."""
+
+REFERENCE_BYTES_MAX = 256 * MIB
+"""Bytes of a reference, uncompressed: it is held in memory, once per version in use, and joined to every batch."""
+
+REFERENCE_DUPLICATES_SHOWN = 5
+"""Keys that an error about duplicate keys names."""
+
 # -- serving: queries --------------------------------------------------------------------------------------------------
 
 QUERY_MEMORY_BYTES = 1 * GIB
@@ -81,3 +92,36 @@ VIOLATION_EXAMPLES_MAX = 5
 
 AUDIT_CHUNK_ROWS_MAX = 2_000_000
 """Rows an audit compares at once; about 100 bytes each, so that it stays far below 1 GiB."""
+
+PUSH_LOG_BYTES_MAX = 4 * GIB
+"""Records waiting in a push log; beyond it an append waits, so that a stopped pipeline cannot fill the disk."""
+
+PUSH_BLOCK_ROWS_MAX = 1_000
+"""Records in one row of the push log: one commit's cost is shared, and a damaged row loses no more."""
+
+PUSH_BLOCK_BYTES_MAX = 4 * MIB
+"""Bytes in one row of the push log, unless one record is larger; keeps what is read at once small."""
+
+PUSH_COMMIT_BYTES_MAX = 32 * MIB
+"""Bytes in one transaction of the push log; a larger append takes several, so that the write-ahead log stays short."""
+
+PUSH_TRIM_BLOCKS_MAX = 64
+"""Rows deleted in one transaction when the push log is trimmed; appends get their turn in between."""
+
+PUSH_WAL_BYTES = 64 * MIB
+"""Write-ahead log of the push log before it is copied into the file: two commits' worth, written once each."""
+
+PUSH_BUSY_SECONDS = 30.0
+"""How long one process waits for another's transaction on the push log; a commit takes milliseconds."""
+
+PUSH_FULL_SECONDS = 60.0
+"""How long an append waits for room before it gives up with an error."""
+
+PUSH_POLL_SECONDS = 0.02
+"""How often a waiting reader or appender looks at the push log; one look takes microseconds."""
+
+PUSH_PARTITIONS_MAX = 1_024
+"""Partitions of a push log: their number has ten bits in a row's key."""
+
+if PUSH_COMMIT_BYTES_MAX < RECORD_BYTES_MAX + PUSH_BLOCK_BYTES_MAX:
+    raise AssertionError("one transaction must hold the largest record and a block beside it")

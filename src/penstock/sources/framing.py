@@ -90,9 +90,10 @@ class Framer:
     def feed(self, block: bytes) -> Framed:
         """The records that end in `block`."""
         if not self._started:
-            block = self._without_mark(self._rest + block)
-            if block is None:
+            begun = self._without_mark(self._rest + block)
+            if begun is None:
                 return _NOTHING
+            block = begun
         if self._long is not None:
             cut = block.find(b"\n")
             self._long.add(block if cut < 0 else block[:cut])
@@ -142,9 +143,7 @@ class Framer:
             rest_at = int(stops[-1]) + 1 if len(stops) else 0
         self._rest = data[rest_at:]
         self._rest_at = base + min(rest_at, size)
-        if (self._logical is None and len(self._rest) > self._limit + 1) or (
-            self._logical is not None and len(self._rest) > self._limit + 1 and b"\n" not in self._rest
-        ):
+        if len(self._rest) > self._limit + 1 and (self._logical is None or b"\n" not in self._rest):
             self._start_long_line()
         if not len(stops):
             return _NOTHING
