@@ -21,9 +21,7 @@ class Engine(Protocol):
     call may be repeated. It does not promise the order of rows unless the SQL does.
     """
 
-    def refine(
-        self, plan: RefinePlan, records: pa.Table, references: Mapping[str, pa.Table]
-    ) -> pa.Table:
+    def refine(self, plan: RefinePlan, records: pa.Table, references: Mapping[str, pa.Table]) -> pa.Table:
         """The events of `records` (bronze columns), one row each, in (`_row`, `_index`) order.
 
         `references` maps a reference's name to its rows. The columns are those `plan.RefinePlan` documents.

@@ -13,17 +13,18 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from penstock.limits import RECOMPUTE_ROWS_MAX
 from penstock.model.columns import BATCH, WINDOW_START, closed_until_txn
-from penstock.run.windows import ALWAYS, ClosedWindows, OpenWindows, merge, micros
+from penstock.run.rows import align, micros
+from penstock.run.windows import ALWAYS, ClosedWindows, OpenWindows, merge
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from penstock.engines.contract import Engine
     from penstock.lake.fence import Writer
     from penstock.lake.table import DataFile, Table
     from penstock.plan import GoldPlan
+    from penstock.run.silverwindows import SilverWindows
 
 
 @dataclass
@@ -41,11 +42,11 @@ class GoldChange:
 class GoldKeeper:
     """One gold table of a pipeline. Calls come in batch order from one thread."""
 
-    def __init__(self, plan: GoldPlan, table: Table, silver: Table, event_time: str, engine: Engine) -> None:
+    def __init__(self, plan: GoldPlan, table: Table, silver: SilverWindows, engine: Engine) -> None:
         self.plan = plan
         self.table = table
+        self.absorbed = 0
         self._silver = silver
-        self._event_time = event_time
         self._engine = engine
         self._open = OpenWindows(plan, engine)
         self._closed = ClosedWindows(plan, engine)
@@ -56,11 +57,12 @@ class GoldKeeper:
 
     def load(self, batch: int, closed_until: int | None) -> None:
         """Take up the state after `batch`: open windows from silver rows up to it."""
+        self.absorbed = batch
         self.closed_until = closed_until
         if not self.plan.mergeable:
             return
         first_open = None if closed_until is None else self.plan.first_window_start(closed_until)
-        for rows in self._silver_rows(batch, first_open, None):
+        for rows in self._silver.rows(batch, first_open, None):
             partials = self._engine.query(self.plan.partial_sql, {"rows": rows})
             if first_open is not None:
                 partials = partials.filter(pc.greater_equal(partials[WINDOW_START], micros(first_open)))
@@ -70,7 +72,7 @@ class GoldKeeper:
         """For a table that is new while silver is not: every closed window of history."""
         change = GoldChange()
         if closed_until is not None:
-            for rows in self._recompute(batch, None, self.plan.first_window_start(closed_until)):
+            for rows in self._silver.finals(self.plan, batch, None, self.plan.first_window_start(closed_until)):
                 self._append(change, rows)
         return change
 
@@ -85,7 +87,12 @@ class GoldKeeper:
         if closed_until is not None and (self.closed_until is None or closed_until > self.closed_until):
             self._close(change, batch, first_open, self.plan.first_window_start(closed_until))
             self.closed_until = closed_until
+        self.absorbed = batch
         return change
+
+    def end_of_all(self, event_time_max: int) -> int:
+        """The end of the last window that holds `event_time_max` (microseconds)."""
+        return self.plan.last_window_end(event_time_max)
 
     def _absorb(self, change: GoldChange, batch: int, rows: pa.Table, first_open: int | None) -> None:
         if self.plan.mergeable:
@@ -107,7 +114,7 @@ class GoldKeeper:
         """Finish the windows that start in [first_open, next_open)."""
         floor = self._open.silver_floor
         if floor > -ALWAYS and (first_open is None or first_open < floor):
-            for rows in self._recompute(batch, first_open, min(next_open, floor)):
+            for rows in self._silver.finals(self.plan, batch, first_open, min(next_open, floor)):
                 self._append(change, rows)
         closing = self._open.take_before(next_open)
         if closing is not None:
@@ -138,8 +145,8 @@ class GoldKeeper:
             self._closed.add(fresh)
             late = self._semi_join(late, existing) if existing is not None else late.slice(0, 0)
         if late.num_rows:
-            for rows in self._recompute_touched(batch, late):
-                self._note(change, change.corrected, rows)
+            for rows in self._silver.finals_touched(self.plan, batch, late):
+                self._note(change, change.corrected, self._semi_join(rows, late))
 
     def _existing(self, touched: pa.Table) -> pa.Table | None:
         """The keys of gold rows that exist among the touched windows; None when there are none."""
@@ -163,82 +170,24 @@ class GoldKeeper:
                 holding.append(file)
         return holding
 
-    # -- from silver --------------------------------------------------------------------------------------------------
-
-    def _recompute(self, batch: int, start: int | None, end: int) -> Iterator[pa.Table]:
-        """Final rows of the windows that start in [start, end), from silver rows up to `batch`."""
-        bounds = self._silver_bounds()
-        if bounds is None:
-            return
-        earliest = self.plan.first_window_start(bounds[0])
-        start = earliest if start is None else max(start, earliest)
-        end = min(end, bounds[1] + 1)
-        pending = [(start, end)] if start < end else []
-        while pending:
-            start, end = pending.pop()
-            rows_end = max(end, self.plan.window_end(end - 1))
-            middle = self.plan.middle_start(start, end)
-            if middle is not None and self._rows_between(start, rows_end) > RECOMPUTE_ROWS_MAX:
-                pending += [(middle, end), (start, middle)]
-                continue
-            yield self._aggregate(batch, start, end, rows_end)
-
-    def _recompute_touched(self, batch: int, touched: pa.Table) -> Iterator[pa.Table]:
-        """Final rows of just the touched windows, from silver rows up to `batch`."""
-        starts = pc.unique(touched[WINDOW_START]).cast(pa.int64()).to_numpy()
-        starts.sort()
-        for first, last in runs_of(starts.tolist(), self.plan.window_end):
-            for rows in self._recompute(batch, first, last + 1):
-                yield self._semi_join(rows, touched)
-
-    def _aggregate(self, batch: int, start: int, end: int, rows_end: int) -> pa.Table:
-        pieces = list(self._silver_rows(batch, start, rows_end))
-        schema = self._silver.schema if not pieces else pieces[0].schema
-        reader = pa.RecordBatchReader.from_batches(schema, (b for piece in pieces for b in piece.to_batches()))
-        rows = self._engine.query(self.plan.recompute_sql, {"rows": reader})
-        inside = pc.and_(
-            pc.greater_equal(rows[WINDOW_START], micros(start)), pc.less(rows[WINDOW_START], micros(end))
-        )
-        return rows.filter(inside)
-
-    def _silver_rows(self, batch: int, start: int | None, end: int | None) -> Iterator[pa.Table]:
-        predicate = None
-        if start is not None:
-            predicate = pc.field(self._event_time) >= micros(start)
-        if end is not None:
-            before = pc.field(self._event_time) < micros(end)
-            predicate = before if predicate is None else predicate & before
-        yield from self._silver.read(batches=(1, batch), predicate=predicate)
-
-    def _silver_bounds(self) -> tuple[int, int] | None:
-        bounds = [event_time_bounds(file, self._event_time) for file in self._silver.files() if file.rows]
-        if not bounds:
-            return None
-        return min(low for low, _ in bounds), max(high for _, high in bounds)
-
-    def _rows_between(self, start: int, end: int) -> int:
-        """An upper bound of the silver rows in a range of event time, from file statistics."""
-        total = 0
-        for file in self._silver.files():
-            low, high = event_time_bounds(file, self._event_time)
-            if low < end and high >= start:
-                share = (min(high, end) - max(low, start) + 1) / (high - low + 1)
-                total += int(file.rows * min(1.0, 2 * share)) + 1
-        return total
-
     # -- commit -------------------------------------------------------------------------------------------------------
 
-    def commit(self, writer: Writer, batch: int, change: GoldChange) -> int:
-        """Write a change as one commit of `batch`; returns the table's version. See `Table.commit` for rivals."""
+    def commit(self, writer: Writer, batch: int, change: GoldChange) -> tuple[list[DataFile], int]:
+        """Write a change as one commit of `batch`; returns the new files and the table's version."""
         remove, kept = self._take_out(change.corrected)
-        rows = [table for table in (*change.appended, *change.corrected) if table.num_rows]
+        rows = [stamp(table, batch) for table in (*change.appended, *change.corrected) if table.num_rows]
         add: list[DataFile] = []
         if rows or kept:
-            stamped = [stamp(table, batch) for table in rows]
-            data = pa.concat_tables([align(table, self.table.schema) for table in (*kept, *stamped)])
-            add = self.table.write(data)
-        closed = {} if self.closed_until is None else {closed_until_txn(self.plan.name): self.closed_until}
-        return self.table.commit(writer, batch=batch, add=add, remove=remove, txns=closed).version
+            add = self.table.write(pa.concat_tables([align(table, self.table.schema) for table in (*kept, *rows)]))
+        version = self.table.commit(writer, batch=batch, add=add, remove=remove, txns=self._closed_txn()).version
+        return add, version
+
+    def commit_position(self, writer: Writer) -> None:
+        """Commit how far the table has come, without rows."""
+        self.table.commit(writer, batch=self.absorbed, txns=self._closed_txn())
+
+    def _closed_txn(self) -> dict[str, int]:
+        return {} if self.closed_until is None else {closed_until_txn(self.plan.name): self.closed_until}
 
     def _take_out(self, corrected: Sequence[pa.Table]) -> tuple[list[DataFile], list[pa.Table]]:
         """The files that hold corrected windows, and their other rows."""
@@ -293,28 +242,6 @@ def stamp(rows: pa.Table, batch: int) -> pa.Table:
     return rows.append_column(BATCH, pa.repeat(pa.scalar(batch, pa.int64()), rows.num_rows))
 
 
-def align(rows: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The columns of `schema` that `rows` has, in the schema's order and types."""
-    fields = [item for item in schema if item.name in rows.schema.names]
-    return rows.select([item.name for item in fields]).cast(pa.schema(fields))
-
-
-def event_time_bounds(file: DataFile, event_time: str) -> tuple[int, int]:
-    """The file's earliest and latest event time in microseconds; all of time where statistics are missing."""
-    return file.stats.get(event_time, (-ALWAYS, ALWAYS))
-
-
 def window_bounds(file: DataFile) -> tuple[int, int]:
+    """The file's earliest and latest window start in microseconds; all of time where statistics are missing."""
     return file.stats.get(WINDOW_START, (-ALWAYS, ALWAYS))
-
-
-def runs_of(starts: list[int], window_end: object) -> Iterator[tuple[int, int]]:
-    """Group sorted window starts into (first, last) runs of neighbouring windows."""
-    run: list[int] = []
-    for start in starts:
-        if run and start > window_end(run[-1]):  # type: ignore[operator]
-            yield run[0], run[-1]
-            run = []
-        run.append(start)
-    if run:
-        yield run[0], run[-1]

@@ -1,7 +1,7 @@
 """An index from 128-bit key digests to the places of their events, for one bucket, in bounded memory.
 
 A bucket is a few sorted runs behind a Bloom filter, merged as they grow (a log-structured merge). What outgrows its
-share of memory is moved to a disposable file; nothing here needs to survive the process. `duplicates.py` decides with it.
+share of memory is moved to a disposable file; nothing here needs to survive the process. `duplicates.py` uses it.
 """
 
 from __future__ import annotations

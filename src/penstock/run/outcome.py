@@ -1,4 +1,4 @@
-"""From refined events and the verdict on duplicates to the rows of silver and rejects, and their counts. Pure functions."""
+"""From refined events and the verdict on duplicates to the rows of silver and rejects, and their counts."""
 
 from __future__ import annotations
 

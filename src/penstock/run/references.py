@@ -1,4 +1,4 @@
-"""Keeps the loaded version of each reference: loads files when they change, keeps the last good one when they are broken."""
+"""Keeps the loaded version of each reference: loads changed files, keeps the last good version of broken ones."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from penstock.limits import CLOSED_WINDOWS_CACHED_MAX, OPEN_WINDOWS_MAX
 from penstock.model.columns import WINDOW_START
+from penstock.run.rows import micros
 
 if TYPE_CHECKING:
     from penstock.engines.contract import Engine
@@ -23,11 +24,6 @@ ALWAYS = 1 << 62
 
 _MERGE_ROWS_MIN = 50_000
 """Pieces are merged when they hold this many rows, or twice as many as after the last merge."""
-
-
-def micros(value: int) -> pa.Scalar:
-    """A time in microseconds since the epoch as an Arrow scalar."""
-    return pa.scalar(value, pa.int64()).cast(pa.timestamp("us", "UTC"))
 
 
 class Partials:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 
 from penstock.errors import QueryError, StorageError
@@ -44,7 +45,7 @@ class EmbeddedEngine:
 
     def refine(self, plan: RefinePlan, records: pa.Table, references: Mapping[str, pa.Table]) -> pa.Table:
         self._register_functions(plan)
-        records = records.append_column("_row", pa.array(range(records.num_rows), pa.int64()))
+        records = records.append_column("_row", pa.array(np.arange(records.num_rows)))
         relations: dict[str, Relation] = {"records": _in_batches(records)}
         relations.update({f"reference_{name}": table for name, table in references.items()})
         relations.update(plan.side_tables(records))
@@ -53,7 +54,7 @@ class EmbeddedEngine:
     def query(self, sql: str, relations: Mapping[str, Relation]) -> pa.Table:
         with self._cursor(relations) as cursor:
             try:
-                return cursor.execute(sql).to_arrow_table()
+                return cursor.sql(sql).to_arrow_table()
             except duckdb.OutOfMemoryException as error:
                 raise StorageError(
                     f"a query needs more than its memory or temporary space: {error}",
@@ -64,7 +65,7 @@ class EmbeddedEngine:
         empty = {name: schema.empty_table() for name, schema in relations.items()}
         with self._cursor(empty) as cursor:
             try:
-                return cursor.execute(f"SELECT * FROM ({sql}) LIMIT 0").to_arrow_table().schema
+                return cursor.sql(f"SELECT * FROM ({sql}) LIMIT 0").to_arrow_table().schema
             except duckdb.Error as error:
                 raise QueryError(str(error)) from error
 

@@ -1,0 +1,266 @@
+"""The batch protocol of DESIGN 4: numbered steps, in an order that makes a crash after any of them safe.
+
+    0 list, 1 poll         `polling.py`, through the source
+    2 bronze, 3 forget     `commit_bronze`
+    4 refine               `refine`
+    5 rejects, 6 silver    `absorb`
+    7 gold, 8 ledger       `aggregate`
+
+Each step looks at the position of its own table and does nothing when the table has absorbed the batch already; so
+recovery is the same code, fed from bronze (`restart.py`), and there is no other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from penstock.model.batch import BatchCounts, LedgerRow, Pins
+from penstock.model.columns import (
+    BATCH,
+    batch_txn,
+    contract_pin,
+    fingerprint_txn,
+    offset_txn,
+    reference_pin,
+    refine_pin,
+)
+from penstock.run.outcome import settle
+from penstock.run.rows import align, same_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from concurrent.futures import Future
+
+    from penstock.engines.contract import Engine
+    from penstock.lake.table import DataFile, Table
+    from penstock.model.position import Range
+    from penstock.run.context import Clock
+    from penstock.run.duplicates import Duplicates
+    from penstock.run.gold import GoldKeeper
+    from penstock.run.journal import Journal
+    from penstock.run.plans import Plans
+    from penstock.run.references import ReferenceKeeper
+    from penstock.run.tables import PipelineTables
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Batch `number`: its ranges and its bronze rows (without `_batch` and the partition column).
+
+    A batch without ranges is a *drain*: it closes every window (decisions/0002).
+    """
+
+    number: int
+    ranges: tuple[Range, ...]
+    records: pa.Table
+    fingerprints: Mapping[int, int] = field(default_factory=dict)
+
+    @property
+    def is_drain(self) -> bool:
+        return not self.ranges
+
+
+@dataclass
+class Progress:
+    """How far time has come: the latest accepted event time, and up to where windows are closed; microseconds."""
+
+    event_time_max: int | None = None
+    closed_until: int | None = None
+
+
+class BatchProtocol:
+    """Brings batches through the tables of one pipeline.
+
+    `commit_bronze`, `refine` and `absorb` may run for different batches in three threads; each is called in batch
+    order. After any exception the object is worthless: the process starts again from the tables.
+    """
+
+    def __init__(
+        self,
+        *,
+        tables: PipelineTables,
+        gold: tuple[GoldKeeper, ...],
+        plans: Plans,
+        references: ReferenceKeeper,
+        duplicates: Duplicates | None,
+        late_after: int,
+        engine: Engine,
+        clock: Clock,
+        after_step: Callable[[str, int], None],
+    ) -> None:
+        self.tables = tables
+        self.gold = gold
+        self.progress = Progress()
+        self._pipeline = tables.pipeline
+        self._writer = tables.writer
+        self._plans = plans
+        self._references = references
+        self._duplicates = duplicates
+        self._late_after = late_after
+        self._engine = engine
+        self._clock = clock
+        self._after_step = after_step
+
+    def commit_bronze(self, batch: Batch, journal: Journal, forget: Callable[[], None]) -> Journal:
+        """Steps 2 and 3. The batch is defined by bronze's commit and by nothing else."""
+        bronze, number = self.tables.bronze, batch.number
+        add: list[DataFile] = []
+        with journal.step("bronze write"):
+            if batch.records.num_rows:
+                stamp = pa.repeat(pa.scalar(number, pa.int64()), batch.records.num_rows)
+                add = bronze.write(align(batch.records.append_column(BATCH, stamp), bronze.schema))
+        self._after_step("bronze-written", number)
+
+        # 2 bronze: the rows and the next offsets in one commit, durable when it returns
+        txns = {offset_txn(self._pipeline, item.source, item.partition): item.end for item in batch.ranges}
+        for partition, digest in batch.fingerprints.items():
+            txns[fingerprint_txn(self._pipeline, batch.ranges[0].source, partition)] = digest
+        with journal.step("bronze commit"):
+            version = bronze.commit(self._writer, batch=number, add=add, txns=txns).version
+        journal.committed(bronze, add, version)
+        self._after_step("bronze", number)
+
+        # 3 forget: only now may the source drop what is below the position
+        with journal.step("forget"):
+            forget()
+        self._after_step("forget", number)
+        return journal
+
+    def refine(self, batch: Batch, pins: Pins, journal: Journal) -> pa.Table:
+        """Step 4: the batch's events, a pure function of its bronze rows and the pins. Nothing is committed."""
+        with journal.step("refine"):
+            references = self._references.tables(pins.references)
+            events = self._engine.refine(self._plans.plan(pins).refine, batch.records, references)
+        self._after_step("refine", batch.number)
+        return events
+
+    def absorb(
+        self, batch: Batch, events: pa.Table, pins: Pins, journal: Journal, bronze: Future[Journal] | None
+    ) -> BatchCounts:
+        """Steps 5 to 8 for a batch that silver lacks. `bronze` ends when the batch is durable there."""
+        silver, number = self.tables.silver, batch.number
+        columns = tuple(name for name, _ in self._plans.plan(pins).silver_columns)
+        with journal.step("duplicates"):
+            outcome = settle(
+                number, batch.records, events, self._duplicates, contract=pins.contract, silver_columns=columns
+            )
+        with journal.step("silver write"):
+            files = self._write(silver, outcome.silver)
+        self._after_step("silver-written", number)
+        if bronze is not None:
+            journal.merge(bronze.result())
+
+        # 5 rejects: never before silver N-1, which the call for N-1 has committed; nothing to write, no commit
+        with journal.step("rejects"):
+            self._commit_rejects(number, outcome.rejects, pins, journal)
+        self._after_step("rejects", number)
+
+        # 6 silver: every N, even without rows; from here on N is derived
+        with journal.step("silver commit"):
+            version = silver.commit(self._writer, batch=number, add=files, txns=self._pin_txns(pins)).version
+        journal.committed(silver, files, version)
+        self._after_step("silver", number)
+
+        return self.aggregate(batch, outcome.silver, outcome.counts, outcome.event_time_max, pins, journal)
+
+    def aggregate(
+        self,
+        batch: Batch,
+        silver: pa.Table,
+        counts: BatchCounts,
+        event_time_max: int | None,
+        pins: Pins,
+        journal: Journal,
+    ) -> BatchCounts:
+        """Steps 7 and 8 for a batch that silver has absorbed; `silver` holds its accepted rows."""
+        number = batch.number
+        self._advance(batch, event_time_max)
+        overflows: dict[str, int] = {}
+
+        # 7 gold: windows that closed, and corrections of closed ones; without a change the commit is left for later
+        for keeper in self.gold:
+            if keeper.absorbed >= number:
+                continue
+            with journal.step("gold"):
+                change = keeper.change(number, silver, self.progress.closed_until)
+                overflows.update(change.overflows)
+                if change:
+                    files, version = keeper.commit(self._writer, number, change)
+                    journal.committed(keeper.table, files, version)
+            self._after_step("gold", number)
+        counts = replace(counts, overflows=tuple(sorted(overflows.items())))
+
+        # 8 ledger
+        if self.tables.ledger.position < number:
+            self._write_ledger(batch, counts, pins, journal)
+        self._after_step("ledger", number)
+        return counts
+
+    def settle_gold(self) -> None:
+        """Commit the positions that gold tables without changes have run ahead of; called when idle or stopping."""
+        position = self.tables.silver.txn(batch_txn(self._pipeline)) or 0
+        for keeper in self.gold:
+            if (keeper.table.txn(batch_txn(self._pipeline)) or 0) < position == keeper.absorbed:
+                keeper.commit_position(self._writer)
+
+    # -- parts --------------------------------------------------------------------------------------------------------
+
+    def _write(self, table: Table, rows: pa.Table) -> list[DataFile]:
+        return table.write(align(rows, table.schema)) if rows.num_rows else []
+
+    def _commit_rejects(self, number: int, rows: pa.Table, pins: Pins, journal: Journal) -> None:
+        """Commit rejects N; where a crash left a provisional rejects N that differs, replace it in one commit."""
+        table = self.tables.rejects
+        batch: int | None = number
+        remove: list[DataFile] = []
+        if (table.txn(batch_txn(self._pipeline)) or 0) >= number:
+            if same_rows(self.tables.rows_of_batch(table, number), rows, table.schema):
+                return
+            batch, remove = None, self.tables.files_of_batch(table, number)
+        elif not rows.num_rows:
+            return
+        files = self._write(table, rows)
+        txns = self._pin_txns(pins)
+        version = table.commit(self._writer, batch=batch, add=files, remove=remove, txns=txns).version
+        journal.committed(table, files, version)
+
+    def _advance(self, batch: Batch, event_time_max: int | None) -> None:
+        """Move the watermark, and with a drain the end of everything, forward; never back."""
+        progress = self.progress
+        if event_time_max is not None:
+            progress.event_time_max = max(event_time_max, progress.event_time_max or event_time_max)
+        if progress.event_time_max is None:
+            return
+        closed = [progress.event_time_max - self._late_after]
+        if progress.closed_until is not None:
+            closed.append(progress.closed_until)
+        if batch.is_drain:
+            closed += [keeper.end_of_all(progress.event_time_max) for keeper in self.gold]
+        progress.closed_until = max(closed)
+
+    def _write_ledger(self, batch: Batch, counts: BatchCounts, pins: Pins, journal: Journal) -> None:
+        progress = self.progress
+        with_journal = not journal.recovered
+        self.tables.ledger.append(
+            self._writer,
+            LedgerRow(
+                batch=batch.number,
+                ranges=batch.ranges,
+                counts=counts,
+                pins=pins,
+                watermark=None if progress.event_time_max is None else progress.event_time_max - self._late_after,
+                closed_until=progress.closed_until,
+                versions=self.tables.versions(batch.number, journal.versions),
+                seconds=tuple(sorted(journal.seconds.items())) if with_journal else None,
+                bytes=tuple(sorted(journal.bytes.items())) if with_journal else None,
+                written_at=self._clock.now(),
+            ),
+        )
+
+    def _pin_txns(self, pins: Pins) -> dict[str, int]:
+        txns = {contract_pin(self._pipeline): pins.contract, refine_pin(self._pipeline): pins.refine}
+        txns.update({reference_pin(self._pipeline, name): version for name, version in pins.references})
+        return txns

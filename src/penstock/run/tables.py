@@ -1,0 +1,92 @@
+"""The tables of one pipeline, open for writing by one fenced writer, and what can be read off their positions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from penstock.model.batch import Pins
+from penstock.model.columns import (
+    BATCH,
+    batch_txn,
+    contract_pin,
+    fingerprint_txn,
+    offset_txn,
+    reference_pin,
+    refine_pin,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from penstock.lake.contracts import Contracts
+    from penstock.lake.fence import Writer
+    from penstock.lake.ledger import Ledger
+    from penstock.lake.table import DataFile, Table
+
+
+@dataclass(frozen=True)
+class PipelineTables:
+    """Upstream first: bronze, rejects, silver, gold, ledger. `contracts` holds declarations and incarnations."""
+
+    pipeline: str
+    writer: Writer
+    bronze: Table
+    rejects: Table
+    silver: Table
+    gold: tuple[Table, ...]
+    ledger: Ledger
+    contracts: Contracts
+
+    def batch_of(self, table: Table) -> int:
+        """The last batch the table has absorbed; 0 for none."""
+        return table.txn(batch_txn(self.pipeline)) or 0
+
+    def position(self, source: int) -> dict[int, int]:
+        """Partition -> next offset of one incarnation, as bronze has it."""
+        return self._numbers(offset_txn(self.pipeline, source, 0)[:-1])
+
+    def fingerprints(self, source: int) -> dict[int, int]:
+        """Partition -> the source's digest of what lies below the position."""
+        found = {}
+        for partition in self.position(source):
+            digest = self.bronze.txn(fingerprint_txn(self.pipeline, source, partition))
+            if digest is not None:
+                found[partition] = digest
+        return found
+
+    def _numbers(self, prefix: str) -> dict[int, int]:
+        return {
+            int(name[len(prefix) :]): value
+            for name, value in self.bronze.txns().items()
+            if name.startswith(prefix) and name[len(prefix) :].isdigit()
+        }
+
+    def pins(self, table: Table) -> Pins | None:
+        """The pins the table's last commit of a batch carried."""
+        contract, refine = table.txn(contract_pin(self.pipeline)), table.txn(refine_pin(self.pipeline))
+        if contract is None or refine is None:
+            return None
+        prefix = reference_pin(self.pipeline, "")
+        references = {name[len(prefix) :]: pin for name, pin in table.txns().items() if name.startswith(prefix)}
+        return Pins(contract, refine, tuple(sorted(references.items())))
+
+    def rows_of_batch(self, table: Table, batch: int) -> pa.Table:
+        """A batch's rows, without the partition column."""
+        pieces = list(table.read(batches=(batch, batch)))
+        rows = pa.concat_tables(pieces) if pieces else table.schema.empty_table()
+        return rows.drop_columns(list(table.spec.partition_columns))
+
+    def files_of_batch(self, table: Table, batch: int) -> list[DataFile]:
+        """The files that hold rows of this batch only."""
+        return [file for file in table.files() if file.stats.get(BATCH) == (batch, batch)]
+
+    def versions(self, batch: int, known: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
+        """Per table the version whose log entry committed `batch`, or its last one below it."""
+        tables = (self.bronze, self.rejects, self.silver, *self.gold)
+        return tuple(
+            (table.name, known[table.name] if table.name in known else table.version_at(self.pipeline, batch))
+            for table in tables
+        )
