@@ -7,6 +7,7 @@ names that clash) is a finding of `declare`, and what needs SQL is a finding of 
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -25,10 +26,24 @@ NOWHERE = Mark("", 1, 1)
 
 @dataclass(frozen=True)
 class Expression:
-    """SQL as the user wrote it (DuckDB's dialect) and where; `mark` is the place of its first character."""
+    """SQL as the user wrote it (DuckDB's dialect) and where; `mark` is the place of its first character.
+
+    `runs` maps offsets in `sql` to the file where the two do not simply run side by side (several lines, escapes): each
+    is (offset, line, column), from that offset up to the next one's.
+    """
 
     sql: str
     mark: Mark = field(default=NOWHERE, compare=False)
+    runs: tuple[tuple[int, int, int], ...] = field(default=(), compare=False, repr=False)
+
+    def at(self, offset: int) -> Mark:
+        """The place in the file of the character at `offset` (zero-based, clipped to the text) of `sql`."""
+        offset = min(max(offset, 0), len(self.sql))
+        index = bisect_right(self.runs, offset, key=lambda run: run[0]) - 1
+        if index < 0:
+            return Mark(self.mark.file, self.mark.line, self.mark.column + offset)
+        start, line, column = self.runs[index]
+        return Mark(self.mark.file, line, column + offset - start)
 
 
 # -- source -----------------------------------------------------------------------------------------------------------
