@@ -125,3 +125,32 @@ PUSH_PARTITIONS_MAX = 1_024
 
 if PUSH_COMMIT_BYTES_MAX < RECORD_BYTES_MAX + PUSH_BLOCK_BYTES_MAX:
     raise AssertionError("one transaction must hold the largest record and a block beside it")
+
+# -- plan -------------------------------------------------------------------------------------------------------------
+
+JSON_NESTING_MAX = 500
+"""Brackets inside brackets in a record; deeper ones are malformed. Half of what the strict parser takes (1,024), far above any real record."""
+
+DETAIL_VALUE_CHARACTERS_MAX = 80
+"""Of an offending value in a reject's `detail`; the raw record beside it has all of it."""
+
+FILE_BLOCK_BYTES = MIB
+"""Content read and framed at once: long enough to be cheap per record, short enough to stay in the processor's cache."""
+
+FILE_SETTLE_SECONDS = 2.0
+"""A file that changed less than this ago may still be written, and waits."""
+
+FILE_LOOK_SECONDS = 0.25
+"""The shortest time between two looks at a folder; a look that takes long makes it longer."""
+
+FILE_PLANS_CACHED_MAX = 2
+"""Planned batches whose records are kept until they are read and forgotten: rounds may overlap by one."""
+
+FILE_DIGESTS_MAX = 256
+"""Fingerprints of recent positions kept in memory; another one is computed from the file again."""
+
+CSV_HEADER_BYTES_MAX = 256 * KIB
+"""Header line of a CSV file: it goes with every record, so a longer one is taken for damage."""
+
+PARQUET_ROWS_PER_READ = 8_192
+"""Rows of a Parquet file turned into JSON at once; bounds the memory of wide rows."""

@@ -1,0 +1,113 @@
+"""What an audit finds: violations per law and pipeline, and the counts it took from the rows. `audit.py` fills it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+from penstock.limits import VIOLATION_EXAMPLES_MAX
+from penstock.model.columns import INDEX, OFFSET, PARTITION, SOURCE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+
+class Law(IntEnum):
+    """The laws an audit can find broken, by their number in the documentation."""
+
+    CONSERVATION = 1
+    POSITION = 3
+    ORDER = 4
+    GOLD = 5
+    DETERMINISM = 6
+    LATE = 7
+    LOUD = 8
+
+
+@dataclass(frozen=True)
+class Violation:
+    """One way in which a law does not hold.
+
+    `places` are examples (`source/partition/offset#index`), at most VIOLATION_EXAMPLES_MAX; `total` is how many there
+    are. `batch` is set where a single batch is concerned.
+    """
+
+    law: Law
+    table: str
+    message: str
+    batch: int | None = None
+    places: tuple[str, ...] = ()
+    total: int = 1
+
+    def as_json(self) -> dict[str, object]:
+        document: dict[str, object] = {"law": int(self.law), "table": self.table, "message": self.message}
+        if self.batch is not None:
+            document["batch"] = self.batch
+        document["total"] = self.total
+        document["places"] = list(self.places)
+        return document
+
+
+@dataclass
+class PipelineReport:
+    """One pipeline's counts, taken from the rows of its tables, and its violations."""
+
+    records: int = 0
+    accepted: int = 0
+    quarantined: int = 0
+    duplicate: int = 0
+    skipped: int = 0
+    flagged: int = 0
+    batches: int = 0
+    violations: list[Violation] = field(default_factory=list)
+
+    def broken(
+        self,
+        law: Law,
+        table: str,
+        message: str,
+        *,
+        batch: int | None = None,
+        places: Iterable[str] = (),
+        total: int = 1,
+    ) -> None:
+        """Add a violation; of `places` the first few are kept."""
+        shown = tuple(place for place, _ in zip(places, range(VIOLATION_EXAMPLES_MAX), strict=False))
+        self.violations.append(Violation(law, table, message, batch, shown, total))
+
+    def as_json(self) -> dict[str, object]:
+        return {
+            "records": self.records,
+            "accepted": self.accepted,
+            "quarantined": self.quarantined,
+            "duplicate": self.duplicate,
+            "skipped": self.skipped,
+            "flagged": self.flagged,
+            "batches": self.batches,
+            "violations": [violation.as_json() for violation in self.violations],
+        }
+
+
+@dataclass(frozen=True)
+class AuditReport:
+    """What an audit found, per pipeline. `clean` means that no law is broken as far as the files can show."""
+
+    pipelines: Mapping[str, PipelineReport]
+
+    @property
+    def clean(self) -> bool:
+        return not any(report.violations for report in self.pipelines.values())
+
+    @property
+    def violations(self) -> tuple[Violation, ...]:
+        return tuple(violation for report in self.pipelines.values() for violation in report.violations)
+
+    def as_json(self) -> dict[str, object]:
+        return {"pipelines": {name: report.as_json() for name, report in self.pipelines.items()}}
+
+
+def place_text(row: Mapping[str, object]) -> str:
+    """The place of a row as `source/partition/offset`, with `#index` where the row has one."""
+    text = f"{row[SOURCE]}/{row[PARTITION]}/{row[OFFSET]}"
+    return f"{text}#{row[INDEX]}" if row.get(INDEX) is not None else text
