@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from penstock.engines.contract import Engine
     from penstock.lake.lake import Lake
+    from penstock.model.finding import Finding
     from penstock.model.pipeline import Pipeline
     from penstock.settings import Settings
 
@@ -41,7 +42,12 @@ def no_step(step: str, batch: int) -> None:
 
 @dataclass(frozen=True)
 class PipelineContext:
-    """Everything one pipeline's loop needs. `parse` turns a stored contract's text back into a pipeline."""
+    """Everything one pipeline's loop needs.
+
+    `parse` turns a stored contract's text back into a pipeline; `compare` says what a declaration would change of the
+    meaning of rows that an applied one wrote. `refine_version` is the 63-bit pin of our refine code and the engine's
+    version. `scratch_folder` is for disposable files.
+    """
 
     pipeline: Pipeline
     folder: Path
@@ -49,6 +55,9 @@ class PipelineContext:
     settings: Settings
     engine: Engine
     parse: Callable[[str], Pipeline]
+    compare: Callable[[Pipeline, Pipeline], tuple[Finding, ...]]
+    refine_version: int
+    scratch_folder: Path
     clock: Clock = field(default_factory=SystemClock)
     after_step: Callable[[str, int], None] = no_step
 

@@ -68,13 +68,18 @@ class GoldKeeper:
                 partials = partials.filter(pc.greater_equal(partials[WINDOW_START], micros(first_open)))
             self._open.add(partials)
 
-    def fill(self, batch: int, closed_until: int | None) -> GoldChange:
-        """For a table that is new while silver is not: every closed window of history."""
-        change = GoldChange()
+    def fill(self, writer: Writer, batch: int, closed_until: int | None) -> None:
+        """For a table that is new while silver is not: one commit with every closed window of history."""
+        add: list[DataFile] = []
         if closed_until is not None:
+            change = GoldChange()
             for rows in self._silver.finals(self.plan, batch, None, self.plan.first_window_start(closed_until)):
                 self._append(change, rows)
-        return change
+                final = change.appended.pop()
+                if final.num_rows:
+                    add += self.table.write(align(stamp(final, batch), self.table.schema))
+        self.load(batch, closed_until)
+        self.table.commit(writer, batch=batch, add=add, txns=self._closed_txn())
 
     # -- one batch ----------------------------------------------------------------------------------------------------
 
@@ -90,9 +95,10 @@ class GoldKeeper:
         self.absorbed = batch
         return change
 
-    def end_of_all(self, event_time_max: int) -> int:
-        """The end of the last window that holds `event_time_max` (microseconds)."""
-        return self.plan.last_window_end(event_time_max)
+    def end_of_all(self) -> int | None:
+        """The end of the last window that silver's latest event is in; None without events."""
+        last = self._silver.last_event_time()
+        return None if last is None else self.plan.last_window_end(last)
 
     def _absorb(self, change: GoldChange, batch: int, rows: pa.Table, first_open: int | None) -> None:
         if self.plan.mergeable:

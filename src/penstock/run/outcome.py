@@ -121,6 +121,21 @@ def count_rules(*lists: pa.ChunkedArray) -> tuple[tuple[str, int], ...]:
     return tuple(sorted(totals.items()))
 
 
+def recount(records: pa.Table, events: pa.Table, silver: pa.Table, rejects: pa.Table) -> BatchCounts:
+    """The counts of a batch that silver has absorbed already: from the stored rows, and the events for what left none."""
+    duplicate = pc.sum(pc.equal(rejects["disposition"], Disposition.DUPLICATE.value)).as_py() or 0
+    return BatchCounts(
+        records=records.num_rows,
+        events=events.num_rows,
+        accepted=silver.num_rows,
+        quarantined=rejects.num_rows - duplicate,
+        duplicate=duplicate,
+        skipped=pc.sum(pc.equal(events["_status"], SKIPPED)).as_py() or 0,
+        flagged=_count_nonempty(silver[FLAGS]),
+        rules=count_rules(silver[FLAGS], rejects["failed"]),
+    )
+
+
 def _silver_rows(
     batch: int, events: pa.Table, accepted: NDArray[np.intp], event_time: NDArray[np.int64], columns: tuple[str, ...]
 ) -> pa.Table:

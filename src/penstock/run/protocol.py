@@ -65,9 +65,9 @@ class Batch:
 
 @dataclass
 class Progress:
-    """How far time has come: the latest accepted event time, and up to where windows are closed; microseconds."""
+    """How far time has come, in microseconds since the epoch; None before the first accepted event. Never goes back."""
 
-    event_time_max: int | None = None
+    watermark: int | None = None
     closed_until: int | None = None
 
 
@@ -194,7 +194,7 @@ class BatchProtocol:
         counts = replace(counts, overflows=tuple(sorted(overflows.items())))
 
         # 8 ledger
-        if self.tables.ledger.position < number:
+        if self.tables.ledger.position() < number:
             self._write_ledger(batch, counts, pins, journal)
         self._after_step("ledger", number)
         return counts
@@ -231,15 +231,12 @@ class BatchProtocol:
         """Move the watermark, and with a drain the end of everything, forward; never back."""
         progress = self.progress
         if event_time_max is not None:
-            progress.event_time_max = max(event_time_max, progress.event_time_max or event_time_max)
-        if progress.event_time_max is None:
-            return
-        closed = [progress.event_time_max - self._late_after]
-        if progress.closed_until is not None:
-            closed.append(progress.closed_until)
+            progress.watermark = later(progress.watermark, event_time_max - self._late_after)
+        if progress.watermark is not None:
+            progress.closed_until = later(progress.closed_until, progress.watermark)
         if batch.is_drain:
-            closed += [keeper.end_of_all(progress.event_time_max) for keeper in self.gold]
-        progress.closed_until = max(closed)
+            for keeper in self.gold:
+                progress.closed_until = later(progress.closed_until, keeper.end_of_all())
 
     def _write_ledger(self, batch: Batch, counts: BatchCounts, pins: Pins, journal: Journal) -> None:
         progress = self.progress
@@ -251,7 +248,7 @@ class BatchProtocol:
                 ranges=batch.ranges,
                 counts=counts,
                 pins=pins,
-                watermark=None if progress.event_time_max is None else progress.event_time_max - self._late_after,
+                watermark=progress.watermark,
                 closed_until=progress.closed_until,
                 versions=self.tables.versions(batch.number, journal.versions),
                 seconds=tuple(sorted(journal.seconds.items())) if with_journal else None,
@@ -264,3 +261,8 @@ class BatchProtocol:
         txns = {contract_pin(self._pipeline): pins.contract, refine_pin(self._pipeline): pins.refine}
         txns.update({reference_pin(self._pipeline, name): version for name, version in pins.references})
         return txns
+
+
+def later(left: int | None, right: int | None) -> int | None:
+    """The later of two times, where they are known."""
+    return right if left is None else left if right is None else max(left, right)

@@ -74,6 +74,11 @@ class SilverWindows:
         if run:
             yield from self.finals(plan, batch, run[0], run[-1] + 1)
 
+    def last_event_time(self) -> int | None:
+        """The latest event time in microseconds; None without rows."""
+        bounds = self._bounds()
+        return None if bounds is None else bounds[1]
+
     def _aggregate(self, plan: GoldPlan, batch: int, start: int, end: int, rows_end: int) -> pa.Table:
         pieces = self.rows(batch, start, rows_end)
         schema = self._silver.schema

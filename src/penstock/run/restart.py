@@ -1,0 +1,115 @@
+"""What a start finds half done is done again from bronze, batch by batch, with the original boundaries.
+
+There is no other recovery. See `protocol.py` for the steps, which are the same ones.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from penstock.model.columns import BATCH, OFFSET, PARTITION, PLACE, SOURCE, closed_until_txn, offset_txn
+from penstock.model.position import Range
+from penstock.run.journal import Journal
+from penstock.run.outcome import recount
+from penstock.run.protocol import Batch
+from penstock.run.rows import latest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pyarrow as pa
+
+    from penstock.model.batch import BatchCounts, Pins
+    from penstock.run.context import Clock
+    from penstock.run.gold import GoldKeeper
+    from penstock.run.protocol import BatchProtocol
+    from penstock.run.tables import PipelineTables
+
+
+def catch_up(
+    protocol: BatchProtocol,
+    pins: Callable[[], Pins],
+    event_time: str,
+    clock: Clock,
+    done: Callable[[int, BatchCounts], None],
+) -> int:
+    """Bring every table to bronze's last batch; returns its number.
+
+    Args:
+        pins: the pins a batch gets that was never derived before.
+        event_time: the silver column of the event time.
+        done: called after each batch.
+    """
+    tables = protocol.tables
+    in_bronze = tables.batch_of(tables.bronze)
+    in_silver = tables.batch_of(tables.silver)
+    in_ledger = tables.ledger.position()
+    fresh = load_gold(protocol, in_silver, in_ledger)
+
+    for number in range(in_ledger + 1, in_silver + 1):  # silver is there, gold or the ledger is not
+        journal = Journal(clock, recovered=True)
+        batch = batch_from_bronze(tables, number)
+        silver_pins = tables.pins(tables.silver) or pins()
+        events = protocol.refine(batch, silver_pins, journal)
+        silver = tables.rows_of_batch(tables.silver, number)
+        counts = recount(batch.records, events, silver, tables.rows_of_batch(tables.rejects, number))
+        counts = protocol.aggregate(batch, silver, counts, latest(silver[event_time]), silver_pins, journal)
+        done(number, counts)
+
+    for number in range(in_silver + 1, in_bronze + 1):  # only bronze is there, and perhaps a provisional rejects
+        journal = Journal(clock, recovered=True)
+        batch = batch_from_bronze(tables, number)
+        provisional = tables.pins(tables.rejects) if tables.batch_of(tables.rejects) >= number else None
+        batch_pins = provisional or pins()
+        events = protocol.refine(batch, batch_pins, journal)
+        done(number, protocol.absorb(batch, events, batch_pins, journal, None))
+
+    for keeper in fresh:
+        keeper.fill(tables.writer, in_bronze, protocol.progress.closed_until)
+    return in_bronze
+
+
+def load_gold(protocol: BatchProtocol, in_silver: int, in_ledger: int) -> list[GoldKeeper]:
+    """Load the open windows of each gold table; returns the ones that are new while silver has a history.
+
+    A gold table without changes skips commits, so the ledger may know more of it than its own position: what the
+    ledger has recorded, gold has absorbed.
+    """
+    tables, progress = protocol.tables, protocol.progress
+    recorded = tables.ledger.last()
+    if recorded is not None:
+        progress.watermark = recorded.watermark
+        progress.closed_until = recorded.closed_until
+    fresh = []
+    for keeper in protocol.gold:
+        absorbed = tables.batch_of(keeper.table)
+        if absorbed == 0 and in_silver > 0 and not (recorded and keeper.table.name in dict(recorded.versions)):
+            keeper.absorbed = in_silver + 1_000_000_000  # takes part only after it was filled
+            fresh.append(keeper)
+        elif absorbed > in_ledger:
+            keeper.load(absorbed, keeper.table.txn(closed_until_txn(keeper.plan.name)))
+        else:
+            keeper.load(in_ledger, recorded.closed_until if recorded else None)
+    return fresh
+
+
+def batch_from_bronze(tables: PipelineTables, number: int) -> Batch:
+    """Batch `number` as bronze committed it."""
+    records = tables.rows_of_batch(tables.bronze, number).sort_by([(name, "ascending") for name in PLACE])
+    records = records.drop_columns([BATCH])
+    is_last = number == tables.batch_of(tables.bronze)
+    return Batch(number, _ranges(tables, records, is_last=is_last), records)
+
+
+def _ranges(tables: PipelineTables, records: pa.Table, *, is_last: bool) -> tuple[Range, ...]:
+    """The ranges a batch must have had: from its rows, and for the last batch up to bronze's position."""
+    if not records.num_rows:
+        return ()
+    bounds = records.group_by([SOURCE, PARTITION]).aggregate([(OFFSET, "min"), (OFFSET, "max")])
+    ranges = []
+    for row in bounds.to_pylist():
+        source, partition, end = row[SOURCE], row[PARTITION], row[f"{OFFSET}_max"] + 1
+        if is_last:
+            end = max(end, tables.bronze.txn(offset_txn(tables.pipeline, source, partition)) or 0)
+        ranges.append(Range(source, partition, row[f"{OFFSET}_min"], end))
+    return tuple(sorted(ranges))

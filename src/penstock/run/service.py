@@ -1,0 +1,186 @@
+"""The loop of one pipeline: poll, write bronze, refine and absorb, with neighbouring batches overlapping.
+
+Three batches are under way at most: while N is absorbed (one thread), N+1 is refined (this thread, and the engine's) and
+written to bronze (one thread). Each table commits in batch order, because each has one thread. The steps themselves
+are in `protocol.py`, what a start does first is in `opening.py` and `restart.py`.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from penstock.limits import IDLE_WAIT_SECONDS
+from penstock.model.batch import BatchCounts
+from penstock.run.context import BatchDone, PipelineContext, RunOptions, RunSummary, add_counts
+from penstock.run.journal import Journal
+from penstock.run.opening import Opened, open_pipeline
+from penstock.run.polling import BatchSize, Poller
+from penstock.run.protocol import Batch
+from penstock.run.restart import catch_up
+from penstock.run.upkeep import Upkeep
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable
+
+__all__ = ["BatchDone", "PipelineContext", "RunOptions", "RunSummary", "run_pipeline"]
+
+
+def run_pipeline(
+    context: PipelineContext,
+    options: RunOptions,
+    stop: threading.Event,
+    progress: Callable[[BatchDone], None],
+) -> RunSummary:
+    """Run one pipeline until `stop` is set, or with `once` until everything there is has been absorbed.
+
+    `stop` ends cleanly: what is under way is finished, open windows stay open. Raises the errors of `open_pipeline`, and
+    SourceLost, RuleStopped, StorageError, Fenced, LakeCorrupt while running; whatever is raised, the next start
+    continues from the tables.
+    """
+    reports: list[str] = []
+    with context.lake.lock(context.pipeline.name):
+        opened = open_pipeline(context, options, reports.append)
+        try:
+            return _Loop(context, options, stop, progress, opened, reports).run()
+        finally:
+            opened.source.close()
+
+
+class _Loop:
+    def __init__(
+        self,
+        context: PipelineContext,
+        options: RunOptions,
+        stop: threading.Event,
+        progress: Callable[[BatchDone], None],
+        opened: Opened,
+        reports: list[str],
+    ) -> None:
+        self._context = context
+        self._options = options
+        self._stop = stop
+        self._progress = progress
+        self._opened = opened
+        self._protocol = opened.protocol
+        self._reports = reports
+        self._counts = BatchCounts()
+        self._batches = 0
+        self._step_seconds: dict[str, float] = {}
+        self._clock = context.clock
+        self._started = self._clock.monotonic()
+        self._upkeep = Upkeep(opened.protocol.tables, context.settings, context.clock)
+
+    def run(self) -> RunSummary:
+        silver = self._context.pipeline.silver
+        done = catch_up(self._protocol, self._opened.pins, silver.event_time, self._clock, self._recovered)
+        tables = self._protocol.tables
+        settings, options = self._context.settings, self._options
+        self._size = BatchSize(options.batch_rows or settings.batch_rows_max)
+        self._poller = Poller(
+            self._opened.source,
+            self._opened.incarnation,
+            tables.position(self._opened.incarnation),
+            self._size,
+            options.batch_bytes or settings.batch_bytes_max,
+            self._clock,
+        )
+        with (
+            ThreadPoolExecutor(1, "bronze") as self._bronze_thread,
+            ThreadPoolExecutor(1, "absorb") as self._absorb_thread,
+        ):
+            self._follow(done + 1)
+        self._protocol.settle_gold()
+        seconds = self._clock.monotonic() - self._started
+        return RunSummary(
+            self._context.pipeline.name,
+            self._batches,
+            self._counts,
+            seconds,
+            tuple(self._reports),
+            tuple(sorted(self._step_seconds.items())),
+        )
+
+    def _follow(self, number: int) -> None:
+        """Batches from `number` on until there is a reason to end. At most one batch waits to be absorbed."""
+        pending: Future[None] | None = None
+        while not self._stop.is_set():
+            self._opened.references.load_if_changed(self._protocol.tables.writer)
+            started = self._clock.monotonic()
+            batch = self._poller.poll(number)
+            self._reports += self._opened.source.notices()
+            if batch is None:
+                if pending is not None:
+                    pending.result()
+                    pending = None
+                elif self._options.once and self._poller.source.exhausted(self._poller.position):
+                    break
+                else:
+                    self._idle()
+                continue
+            pending = self._start(batch, started, pending)
+            number += 1
+            self._pace(batch, started)
+        if pending is not None:
+            pending.result()
+        if self._options.once and not self._options.keep_open and not self._stop.is_set() and self._has_open_windows():
+            drain = Batch(number, (), self._protocol.tables.bronze.schema.empty_table())
+            self._start(drain, self._clock.monotonic(), None).result()
+
+    def _start(self, batch: Batch, started: float, before: Future[None] | None) -> Future[None]:
+        """Write bronze and refine; hand over to the absorbing thread once the batch before is through."""
+        journal = Journal(self._clock)
+        journal.add_seconds("read", self._clock.monotonic() - started)
+        position = dict(self._poller.position)
+        bronze = self._bronze_thread.submit(self._bronze, batch, position)
+        pins = self._opened.pins()
+        events = self._protocol.refine(batch, pins, journal)
+        if before is not None:
+            before.result()
+
+        def absorb() -> None:
+            counts = self._protocol.absorb(batch, events, pins, journal, bronze)
+            self._upkeep.after_batch(batch.number)
+            self._finished(batch, counts, journal, self._clock.monotonic() - started)
+
+        return self._absorb_thread.submit(absorb)
+
+    def _bronze(self, batch: Batch, position: dict[int, int]) -> Journal:
+        source = self._opened.source
+        journal = self._protocol.commit_bronze(batch, Journal(self._clock), lambda: source.forget(position))
+        self._upkeep.after_bronze(batch.number)
+        return journal
+
+    def _finished(self, batch: Batch, counts: BatchCounts, journal: Journal, seconds: float) -> None:
+        self._size.took(batch.records.num_rows, seconds)
+        for step, taken in journal.seconds.items():
+            self._step_seconds[step] = self._step_seconds.get(step, 0.0) + taken
+        self._count(batch.number, counts, seconds)
+
+    def _recovered(self, number: int, counts: BatchCounts) -> None:
+        self._reports.append(f"batch {number} was finished from bronze")
+        self._count(number, counts, 0.0)
+
+    def _count(self, number: int, counts: BatchCounts, seconds: float) -> None:
+        self._batches += 1
+        self._counts = add_counts(self._counts, counts)
+        self._progress(BatchDone(self._context.pipeline.name, number, counts, seconds))
+
+    def _idle(self) -> None:
+        """Nothing new: let positions catch up, then wait for the source or for a stop."""
+        self._protocol.settle_gold()
+        self._poller.source.wait(self._poller.position, IDLE_WAIT_SECONDS)
+
+    def _pace(self, batch: Batch, started: float) -> None:
+        """Let small batches fill: no two start within the minimal interval, unless there is enough for a full one."""
+        if self._options.once or batch.records.num_rows >= self._size.rows:
+            return
+        left = self._context.settings.batch_interval_min_ms / 1000 - (self._clock.monotonic() - started)
+        if left > 0:
+            self._stop.wait(left)
+
+    def _has_open_windows(self) -> bool:
+        ends = [keeper.end_of_all() for keeper in self._protocol.gold]
+        closed = self._protocol.progress.closed_until
+        return any(end is not None and (closed is None or end > closed) for end in ends)

@@ -1,0 +1,35 @@
+"""Upkeep belongs to the loop: each thread keeps the tables it writes, after its own commits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from penstock.lake.maintenance import upkeep
+
+if TYPE_CHECKING:
+    from penstock.run.context import Clock
+    from penstock.run.tables import PipelineTables
+    from penstock.settings import Settings
+
+
+class Upkeep:
+    """Calls the lake's upkeep, which mostly finds nothing due. `after_bronze` and `after_batch` run in two threads."""
+
+    def __init__(self, tables: PipelineTables, settings: Settings, clock: Clock) -> None:
+        self._tables = tables
+        self._settings = settings
+        self._clock = clock
+        self._absorbed = tables.ledger.position()
+
+    def after_bronze(self, batch: int) -> None:
+        """Keep bronze, after its commit of `batch`."""
+        self._keep([self._tables.bronze], batch)
+
+    def after_batch(self, batch: int) -> None:
+        """Keep the tables of steps 5 to 8, after the ledger's commit of `batch`."""
+        self._absorbed = batch
+        tables = self._tables
+        self._keep([tables.rejects, tables.silver, *tables.gold, tables.ledger.table], batch)
+
+    def _keep(self, tables: list, batch: int) -> None:  # type: ignore[type-arg]
+        upkeep(tables, self._tables.writer, self._absorbed, self._settings, now=self._clock.now())
