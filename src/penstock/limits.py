@@ -154,3 +154,82 @@ CSV_HEADER_BYTES_MAX = 256 * KIB
 
 PARQUET_ROWS_PER_READ = 8_192
 """Rows of a Parquet file turned into JSON at once; bounds the memory of wide rows."""
+
+# -- settings and upkeep ----------------------------------------------------------------------------------------------
+
+MEMORY_BYTES_MAX = 4 * GIB
+"""Memory the engine takes by default, or half of the machine's, whichever is less: others live on the machine too."""
+
+KEPT_DAYS = 7
+"""Days for which unreferenced files stay, and with them old cuts and running queries; at least 1."""
+
+LOG_KEPT_DAYS = 1
+"""Days for which a table's log entries stay once a durable checkpoint holds them; readers open the newest ones."""
+
+COMPACT_EVERY_BATCHES = 64
+"""Batches whose small files become one; bounds a table's live files, and with them what a commit costs."""
+
+CHECKPOINT_EVERY_COMMITS = 50
+"""Commits between two checkpoints; appends grow from 18 to 88 ms over 600 commits without one."""
+
+# -- declare ----------------------------------------------------------------------------------------------------------
+
+DECLARATION_BYTES_MAX = 1 * MIB
+"""One YAML file. The parser reads some 250 kB a second, so that a file of this size still answers in seconds."""
+
+YAML_DEPTH_MAX = 64
+"""Mappings and lists inside each other. Declarations need 6; events in tests may be deep."""
+
+YAML_NODES_MAX = 200_000
+"""Values in one file with every alias written out: what a walk over the file costs. Stops alias bombs."""
+
+FINDINGS_MAX = 200
+"""Findings reported per file: nobody repairs more before looking again."""
+
+EXPRESSION_CHARACTERS_MAX = 10_000
+"""One SQL expression; its parser is recursive, and a person has to read it."""
+
+TEXT_CHARACTERS_MAX = 10_000
+"""One text of a declaration: a description, a pattern, a path."""
+
+COLUMNS_MAX = 1_000
+"""Columns of one table: every batch holds all of them in memory, and every file keeps statistics on them."""
+
+RULES_MAX = 500
+"""Rules of one pipeline: all of them are evaluated for every event, in one query."""
+
+GOLD_TABLES_MAX = 100
+"""Gold tables of one pipeline: each keeps its own open windows in memory."""
+
+MEASURES_MAX = 500
+"""Measures of one gold table, as many aggregates in one query."""
+
+REFERENCES_MAX = 100
+"""References of one pipeline: each is held in memory while its pipeline runs."""
+
+KEY_COLUMNS_MAX = 32
+"""Columns of a key, of `by`, of `order` or of `on`; one digest is made of all of them for every event."""
+
+PATH_STEPS_MAX = 32
+"""Steps of a field path, below the deepest JSON that is read."""
+
+PATH_INDEX_MAX = 1_000_000
+"""The largest list index in a field path; a record of the largest size holds fewer elements of any use."""
+
+DURATION_DAYS_MAX = 36_525
+"""A hundred years, in days; a longer duration is a mistake, and microseconds still fit 64 bits by far."""
+
+UNIQUE_WITHIN_SECONDS_MIN = 1
+"""Buckets of keys are kept one by one: a batch that spans an hour would touch millions of shorter ones."""
+
+WINDOWS_PER_ROW_MAX = 1_440
+"""Hopping windows that one row falls into (a day by the minute): each of them costs a row of partial aggregates."""
+
+SIMULATED_RATE_MAX = 10_000_000
+"""Records a second asked of the simulator: above what any machine makes."""
+
+TEST_FILES_MAX = 10_000
+"""Files read from one folder of a project; more of them are not declarations."""
+
+if DECLARATION_BYTES_MAX < 4 * EXPRESSION_CHARACTERS_MAX:
+    raise AssertionError("a file must hold the longest expression, whatever its characters")
