@@ -122,7 +122,7 @@ def count_rules(*lists: pa.ChunkedArray) -> tuple[tuple[str, int], ...]:
 
 
 def recount(records: pa.Table, events: pa.Table, silver: pa.Table, rejects: pa.Table) -> BatchCounts:
-    """The counts of a batch that silver has absorbed already: from the stored rows, and the events for what left none."""
+    """The counts of a batch that silver has absorbed: from the stored rows, and from the events for what left none."""
     duplicate = pc.sum(pc.equal(rejects["disposition"], Disposition.DUPLICATE.value)).as_py() or 0
     return BatchCounts(
         records=records.num_rows,

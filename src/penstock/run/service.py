@@ -1,6 +1,6 @@
 """The loop of one pipeline: poll, write bronze, refine and absorb, with neighbouring batches overlapping.
 
-Three batches are under way at most: while N is absorbed (one thread), N+1 is refined (this thread, and the engine's) and
+Two batches are under way at most: while N is absorbed (one thread), N+1 is refined (this thread and the engine's) and
 written to bronze (one thread). Each table commits in batch order, because each has one thread. The steps themselves
 are in `protocol.py`, what a start does first is in `opening.py` and `restart.py`.
 """
@@ -35,7 +35,7 @@ def run_pipeline(
 ) -> RunSummary:
     """Run one pipeline until `stop` is set, or with `once` until everything there is has been absorbed.
 
-    `stop` ends cleanly: what is under way is finished, open windows stay open. Raises the errors of `open_pipeline`, and
+    `stop` ends cleanly: what is under way is finished, open windows stay open. Raises what `open_pipeline` raises, and
     SourceLost, RuleStopped, StorageError, Fenced, LakeCorrupt while running; whatever is raised, the next start
     continues from the tables.
     """
