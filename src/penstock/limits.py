@@ -233,3 +233,6 @@ TEST_FILES_MAX = 10_000
 
 if DECLARATION_BYTES_MAX < 4 * EXPRESSION_CHARACTERS_MAX:
     raise AssertionError("a file must hold the longest expression, whatever its characters")
+
+PARQUET_BYTES_PER_READ = 16 * MIB
+"""Bytes of a Parquet row group, as its footer says, turned into JSON at once; JSON is a few times as long."""

@@ -231,7 +231,7 @@ def _month_texts(times: pa.ChunkedArray) -> pa.Array:
 
 def _date_texts(times: pa.ChunkedArray) -> pa.Array:
     days, valid = _units(times, "D")
-    return _per_distinct(days, valid, {int(day): str(np.datetime64(int(day), "D")) for day in np.unique(days[valid])})
+    return _per_distinct(days, valid, {int(day): date_text(int(day)) for day in np.unique(days[valid])})
 
 
 def month_text(month: int) -> str:
@@ -239,6 +239,13 @@ def month_text(month: int) -> str:
     year = 1970 + month // 12
     sign = "-" if year < 0 else ""
     return f"{sign}{abs(year):04d}-{month % 12 + 1:02d}"
+
+
+def date_text(day: int) -> str:
+    """Days since 1 January 1970 as `YYYY-MM-DD`, with years as in `month_text`."""
+    month = np.datetime64(day, "D").astype("datetime64[M]")
+    first = month.astype("datetime64[D]").astype(np.int64)
+    return f"{month_text(int(month.astype(np.int64)))}-{day - int(first) + 1:02d}"
 
 
 # -- one function per kind of table -----------------------------------------------------------------------------------
@@ -409,17 +416,18 @@ def contracts_spec(pipeline: str) -> TableSpec:
 
 
 def manifest_spec(pipeline: str) -> TableSpec:
-    """What is known of each file of a files source: the row with the highest `sequence` of a file counts."""
+    """What was learned of a files source's files, in order of `sequence`; `sources/manifest.py` says what it means."""
     schema = pa.schema(
         [
-            pa.field("sequence", pa.int64()),
-            pa.field("path", pa.string()),
-            pa.field("size", pa.int64()),
-            pa.field("mtime_ns", pa.int64()),
-            pa.field("sha256", pa.string()),
-            pa.field("first_offset", pa.int64()),
-            pa.field("records", pa.int64()),
-            pa.field("state", pa.string()),
+            pa.field("sequence", pa.int64(), nullable=False),
+            pa.field("source", pa.int32(), nullable=False),
+            pa.field("path", pa.string(), nullable=False),
+            pa.field("size", pa.int64(), nullable=False),
+            pa.field("mtime_us", pa.int64(), nullable=False),
+            pa.field("sha256", pa.string(), nullable=False),
+            pa.field("first_offset", pa.int64(), nullable=False),
+            pa.field("records", pa.int64(), nullable=False),
+            pa.field("state", pa.string(), nullable=False),
         ]
     )
     return TableSpec(table_name(Kind.MANIFESTS, pipeline), schema, None, ("sequence",), ("sequence", "first_offset"))
