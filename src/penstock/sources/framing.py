@@ -87,6 +87,11 @@ class Framer:
         self._started = False
         self._logical = LogicalLines(quote, delimiter, record_bytes_max) if quote else None
 
+    @property
+    def resolved(self) -> int:
+        """The content byte below which no record can end any more."""
+        return self._rest_at
+
     def feed(self, block: bytes) -> Framed:
         """The records that end in `block`."""
         if not self._started:
