@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from penstock import limits
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 ENVIRONMENT_PREFIX = "PENSTOCK_"
 PROJECT_FILE = "penstock.yaml"
@@ -21,7 +24,7 @@ Value = str | int
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings as resolved. Bytes, rows, days and milliseconds as the names say; `lake` is a path or a URI as written."""
+    """Settings as resolved. Bytes, rows, days and milliseconds as the names say; `lake` is a path or URI as written."""
 
     lake: str = "lake"
     engine: str = "embedded"
@@ -128,7 +131,8 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "record_bytes_max",
         "bytes",
-        "The largest record that is kept. A larger one becomes a row with its length and SHA-256, quarantined `too_large`; a push of one is refused.",
+        "The largest record that is kept. A larger one becomes a row with its length and SHA-256, quarantined "
+        "`too_large`; a push of one is refused.",
         "record_bytes_max: 4 MiB",
         "16 MiB",
         limits.KIB,
