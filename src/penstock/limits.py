@@ -93,6 +93,15 @@ VIOLATION_EXAMPLES_MAX = 5
 AUDIT_CHUNK_ROWS_MAX = 2_000_000
 """Rows an audit compares at once; about 100 bytes each, so that it stays far below 1 GiB."""
 
+AUDIT_MEMORY_BYTES_MIN = 256 * MIB
+"""DuckDB needs about this much to read wide Parquet files with two threads at all."""
+
+AUDIT_KEYS_MAX = 16_000_000
+"""Digests of keys sorted at once when an audit looks for duplicates: 128 MiB, twice while they are sorted."""
+
+AUDIT_WINDOW_ROWS_MAX = 4_000_000
+"""Silver rows recomputed into windows at once; windows are never split."""
+
 PUSH_LOG_BYTES_MAX = 4 * GIB
 """Records waiting in a push log; beyond it an append waits, so that a stopped pipeline cannot fill the disk."""
 
@@ -133,6 +142,12 @@ JSON_NESTING_MAX = 500
 
 DETAIL_VALUE_CHARACTERS_MAX = 80
 """Of an offending value in a reject's `detail`; the raw record beside it has all of it."""
+
+EXPRESSION_DEPTH_MAX = 100
+"""Levels of one SQL expression: several times what a person writes, and far below what Python and DuckDB can recurse."""
+
+EXPRESSION_TEXT_MAX = 10_000
+"""Characters a padding or repeating function may make of one value: a column is not a way to fill the memory."""
 
 FILE_BLOCK_BYTES = MIB
 """Content read and framed at once: long enough to be cheap per record, short enough to stay in the processor's cache."""
@@ -236,3 +251,6 @@ if DECLARATION_BYTES_MAX < 4 * EXPRESSION_CHARACTERS_MAX:
 
 PARQUET_BYTES_PER_READ = 16 * MIB
 """Bytes of a Parquet row group, as its footer says, turned into JSON at once; JSON is a few times as long."""
+
+NOTICES_MAX = 100
+"""Sentences a source keeps until they are told; of more only the number is told."""

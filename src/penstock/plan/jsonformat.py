@@ -1,0 +1,153 @@
+"""Records of JSON (and Parquet rows, which are kept as JSON): from bytes to raw fields, as SQL layers.
+
+A record that is exactly its declared fields, written without blanks, shows in its length: the lengths of the fields
+and of their names add up to it. Such a record cannot hold an undeclared field, nor anything that DuckDB takes for JSON
+and RFC 8259 does not, other than a bare NaN or Infinity, which no fast cast accepts. Only the others are looked at
+closely, each test behind the cheaper one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from penstock.limits import JSON_NESTING_MAX
+from penstock.plan.extra import extra_of_object
+from penstock.plan.forms import STRICT_JSON, Form
+from penstock.plan.jsonfields import JsonFields
+from penstock.plan.sqltext import Layers, any_of, literal, text_list
+from penstock.plan.stage import Field, MetaFields, base_layer, missing_value
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from penstock.model.fields import FieldPath
+
+_LENIENT = r",[ \t\r\n]*[}\]]|[:\[,][ \t\r\n]*[-+]?(?i:nan|inf)"
+"""What only DuckDB takes for JSON: a comma before a closing bracket, and numbers that are not finite."""
+
+_BLANKS = "' ' || chr(9) || chr(10) || chr(13)"
+
+
+class JsonStage:
+    """See `stage.Stage`. With `records` each element of a list in the record is an event of its own."""
+
+    def __init__(self, records: FieldPath | None) -> None:
+        self._records = records
+
+    def open(self, paths: Sequence[FieldPath]) -> tuple[Layers, Mapping[FieldPath, Field]]:
+        meta = MetaFields(paths)
+        inner = [path for path in paths if not path.is_meta]
+        layers = Layers(base_layer(meta, text=True))
+        layers.add([("_json", valid_object("e._text", "strlen(e._text) = e._size"))])
+        fields: dict[FieldPath, Field] = dict(meta.fields)
+        if self._records is None:
+            fields.update(_read(layers, inner, "r", "_json"))
+            layers.add([("_index", "CAST(0 AS INTEGER)"), ("_element", "CAST(NULL AS VARCHAR)")])
+        else:
+            fields.update(self._unnest(layers, [path for path in inner if path.envelope]))
+            fields.update(_read(layers, [path for path in inner if not path.envelope], "r", "_json"))
+        return layers, fields
+
+    def judge(self, layers: Layers, declared: Mapping[FieldPath, Field], odd: Sequence[str]) -> None:
+        layers.add([("_exact", _exact(declared)), ("_odd", any_of(odd))])
+        if self._records is None:
+            layers.add([("_fault", _record_fault("e._exact AND NOT e._odd"))])
+
+    def extra(self, whole_roots: Sequence[str]) -> str:
+        undeclared = f"NOT list_has_all({text_list(whole_roots)}, json_keys(e._json))"
+        found = f"CASE WHEN {undeclared} THEN {extra_of_object('e._json', whole_roots)} END"
+        return f"CASE WHEN e._exact OR e._fault IS NOT NULL OR e._json IS NULL THEN NULL ELSE {found} END"
+
+    def _unnest(self, layers: Layers, envelope: Sequence[FieldPath]) -> Mapping[FieldPath, Field]:
+        """From records to elements. The record is judged as a whole, before it is taken apart."""
+        assert self._records is not None
+        steps = self._records.steps
+        reader = JsonFields([path.steps for path in envelope])
+        reader.add_list(steps)
+        parsed = [f"_p{number}" for number in range(reader.count)]
+        layers.add(list(zip(parsed, reader.parse("e._json"), strict=True)))
+        fields = {path: Field(f"_e{number}", Form.JSON) for number, path in enumerate(envelope)}
+        layers.add(
+            [
+                *((fields[path].column, reader.read(path.steps, _of_row(parsed))) for path in envelope),
+                ("_list", reader.read(steps, _of_row(parsed), as_list=True)),
+                ("_record_fault", _record_fault("FALSE")),
+            ]
+        )
+        kept = "CASE WHEN e._record_fault IS NULL THEN e._list END"
+        layers.add([("_elements", f"coalesce({kept}, [CAST(NULL AS JSON)])")])
+        layers.add([("_number", "unnest(generate_series(1, len(e._elements)))")])
+        layers.add([("_index", "CAST(e._number - 1 AS INTEGER)"), ("_raw", "CAST(e._elements[e._number] AS VARCHAR)")])
+        no_list = f"CASE WHEN e._list IS NULL THEN {literal(f'no list at {self._records}')} END"
+        not_object = "'element ' || e._index || ' is not an object'"
+        layers.add(
+            [
+                (
+                    "_element",
+                    "CASE WHEN e._record_fault IS NULL AND e._list IS NOT NULL THEN coalesce(e._raw, 'null') END",
+                ),
+                ("_no_list", "e._record_fault IS NULL AND e._list IS NULL"),
+                (
+                    "_fault",
+                    f"coalesce(e._record_fault, {no_list}, CASE WHEN NOT starts_with(coalesce(e._raw, ''), '{{') "
+                    f"THEN {not_object} END)",
+                ),
+            ]
+        )
+        columns = ["_json", "_record_fault"]
+        layers.select([f"e.* EXCLUDE ({', '.join(columns)})", "CASE WHEN e._fault IS NULL THEN e._raw END AS _json"])
+        return fields
+
+
+def valid_object(text: str, condition: str) -> str:
+    """SQL for `text` where the condition holds and it is a JSON object by DuckDB's lenient parser; else NULL."""
+    is_object = f"(starts_with({text}, '{{') OR starts_with(ltrim({text}, {_BLANKS}), '{{'))"
+    return f"CASE WHEN {condition} AND json_valid({text}) AND {is_object} THEN {text} END"
+
+
+def lenient_only(text: str) -> str:
+    """SQL condition: `text` may be JSON for DuckDB only."""
+    return f"regexp_matches({text}, {literal(_LENIENT)})"
+
+
+def too_deep(text: str) -> str:
+    """SQL condition: `text`, if it is JSON, may be nested too deep. Depth d takes 2d bytes, of which d open brackets."""
+    closed = f"replace(replace({text}, '[', ''), '{{', '')"
+    return (
+        f"CASE WHEN strlen({text}) <= {2 * JSON_NESTING_MAX} THEN FALSE "
+        f"ELSE strlen({text}) - strlen({closed}) > {JSON_NESTING_MAX} END"
+    )
+
+
+def _of_row(names: Sequence[str]) -> list[str]:
+    return [f"e.{name}" for name in names]
+
+
+def _read(layers: Layers, paths: Sequence[FieldPath], prefix: str, source: str) -> dict[FieldPath, Field]:
+    reader = JsonFields([path.steps for path in paths])
+    parsed = [f"_{prefix}{number}" for number in range(reader.count)]
+    layers.add(list(zip(parsed, reader.parse(f"e.{source}"), strict=True)))
+    fields = {path: Field(f"_u{number}", Form.JSON) for number, path in enumerate(paths)}
+    layers.add([(fields[path].column, reader.read(path.steps, _of_row(parsed))) for path in paths])
+    return fields
+
+
+def _exact(fields: Mapping[FieldPath, Field]) -> str:
+    """Whether an object holds nothing but its fields: the braces, and for each field its name in quotes, a colon, the
+    value and a comma, but for one comma."""
+    lengths = [
+        f"coalesce(strlen(e.{field.column}) + {len(path.root.encode()) + 4}, 0)"
+        for path, field in fields.items()
+        if len(path.steps) == 1 and not path.is_meta and not path.envelope
+    ]
+    return f"strlen(e._json) = {' + '.join(['1', *lengths])}"
+
+
+def _record_fault(harmless: str) -> str:
+    """SQL for what is wrong with the record as such; NULL for nothing."""
+    return f"""CASE
+    WHEN e._json IS NULL THEN {missing_value(f"coalesce({STRICT_JSON}(e.value), 'not a JSON object')")}
+    WHEN {too_deep("e._text")} THEN {STRICT_JSON}(e.value)
+    WHEN {harmless} THEN NULL
+    WHEN {lenient_only("e._text")} THEN {STRICT_JSON}(e.value)
+    END"""
