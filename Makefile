@@ -1,0 +1,52 @@
+# What a person can do in this repository. `make` lists it. Needs python3.11 and make; everything else is set up here.
+
+SHELL := bash
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+WORKERS ?= 2
+LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo check test integration bench docs lock clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.ready ## Set up .venv with the locked dependencies (other targets do this too)
+
+$(VENV)/.ready: requirements/dev.lock pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+demo: setup ## Watch a million events become tables, and prove that none is missing (EVENTS=n, DEMO=folder)
+	$(BIN)/penstock demo $(if $(DEMO),--into $(DEMO)) $(if $(EVENTS),--events $(EVENTS))
+
+check: setup ## Everything that is checked without running: lint, format, types, imports, generated docs
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python tools/reference.py --check
+
+test: setup ## Run the tests, without the long ones
+	$(BIN)/pytest -n $(WORKERS) -m "not integration"
+
+integration: setup ## Run the long tests: killed processes, power loss, whole runs
+	$(BIN)/pytest -n $(WORKERS) -m integration
+
+bench: setup ## Measure this machine
+	$(BIN)/penstock bench
+
+docs: setup ## Write the generated reference pages again
+	$(BIN)/python tools/reference.py
+
+lock: setup ## Resolve the dependencies again (UPGRADE=--upgrade for newer versions)
+	$(LOCK) $(UPGRADE) --output-file requirements/run.lock
+	$(LOCK) $(UPGRADE) --group dev --all-extras --output-file requirements/dev.lock
+
+clean: ## Delete everything that can be made again
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find src tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
