@@ -170,6 +170,17 @@ CSV_HEADER_BYTES_MAX = 256 * KIB
 PARQUET_ROWS_PER_READ = 8_192
 """Rows of a Parquet file turned into JSON at once; bounds the memory of wide rows."""
 
+# -- lake: upkeep ------------------------------------------------------------------------------------------------------
+
+ZORDER_BITS_MAX = 16
+"""Bits of rank per column of a Z-order: 65,536 places along each are finer than any file's share."""
+
+ZORDER_COLUMNS_MAX = 8
+"""Columns of a Z-order; with more, each has so few bits that none of them prunes files."""
+
+ZORDER_SAMPLE_ROWS = 200_000
+"""Rows sampled to find where a Z-order's boundaries lie: some 50 for each file of a table of 4,000 files."""
+
 # -- settings and upkeep ----------------------------------------------------------------------------------------------
 
 MEMORY_BYTES_MAX = 4 * GIB

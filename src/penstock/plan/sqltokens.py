@@ -1,0 +1,117 @@
+"""Cuts an expression into tokens with their offsets; `sqlparser.py` makes a tree of them.
+
+We cut and parse ourselves, to DuckDB's rules, because every refusal must name the exact character, any text at all must
+be answered in bounded time and depth, and what we generate must mean to DuckDB what the user's text means to it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+
+
+class TokenKind(Enum):
+    WORD = "word"
+    QUOTED = "quoted name"
+    STRING = "string"
+    NUMBER = "number"
+    OPERATOR = "operator"
+    END = "end"
+
+
+@dataclass(frozen=True)
+class Token:
+    """`text` is the value (unquoted for strings and quoted names, as written for the rest); offsets are [start, end)."""
+
+    kind: TokenKind
+    text: str
+    start: int
+    end: int
+
+    def is_word(self, *words: str) -> bool:
+        return self.kind is TokenKind.WORD and self.text.lower() in words
+
+    def is_operator(self, *operators: str) -> bool:
+        return self.kind is TokenKind.OPERATOR and self.text in operators
+
+
+class SqlProblem(Exception):  # noqa: N818 - never leaves this package: it becomes a finding
+    """A text that is no expression of ours: the offset where, what, and the repair."""
+
+    def __init__(self, offset: int, code: str, message: str, repair: str = "") -> None:
+        super().__init__(message)
+        self.offset = offset
+        self.code = code
+        self.message = message
+        self.repair = repair
+
+
+_OPERATORS = ("->>", "->", "::", "<=", ">=", "<>", "!=", "==", "//", "||", "<<", ">>", "**", "=>", ":=")
+_TOKEN = re.compile(
+    r"""
+      (?P<space>[ \t\r\n\f\v]+)
+    | (?P<comment>--|/\*)
+    | (?P<number>(?:\d(?:_?\d)*(?:\.(?:\d(?:_?\d)*)?)?|\.\d(?:_?\d)*)(?:[eE][+-]?\d+)?)
+    | (?P<string>'(?:[^']|'')*')
+    | (?P<quoted>"(?:[^"]|"")*")
+    | (?P<word>[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_$\x80-\U0010ffff]*)
+    | (?P<operator>%s|[-+*/%%^<>=(),.\[\]:~&|;?$@!#{}])
+    """
+    % "|".join(map(re.escape, _OPERATORS)),
+    re.VERBOSE,
+)
+_STRANGE = re.compile("[\x00\ud800-\udfff\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
+"""Characters that cannot be stored, or that make a text read as something it is not."""
+
+
+def tokens(sql: str) -> list[Token]:
+    """The tokens of `sql`, ended by one END token.
+
+    Raises:
+        SqlProblem: a character, a comment or an open quote that no expression may hold.
+    """
+    strange = _STRANGE.search(sql)
+    if strange:
+        raise SqlProblem(
+            strange.start(), "sql-syntax", f"the invisible character U+{ord(strange[0]):04X}", "Remove it."
+        )
+    found: list[Token] = []
+    at = 0
+    while at < len(sql):
+        match = _TOKEN.match(sql, at)
+        if match is None or match.lastgroup is None:
+            raise _unreadable(sql, at)
+        if match.lastgroup != "space":
+            found.append(_token(match.lastgroup, match[0], at, sql))
+        at = match.end()
+    found.append(Token(TokenKind.END, "", len(sql), len(sql)))
+    return found
+
+
+def _token(group: str, text: str, start: int, sql: str) -> Token:
+    end = start + len(text)
+    if group == "comment":
+        raise SqlProblem(start, "sql-refused", "a comment inside an expression", "Write it as a YAML comment (#).")
+    if group == "string":
+        return Token(TokenKind.STRING, text[1:-1].replace("''", "'"), start, end)
+    if group == "quoted":
+        if len(text) == 2:
+            raise SqlProblem(start, "sql-syntax", "an empty quoted name", "Write the name between the quotes.")
+        return Token(TokenKind.QUOTED, text[1:-1].replace('""', '"'), start, end)
+    if group == "number":
+        if re.match(r"[A-Za-z_]", sql[end : end + 1]):
+            raise SqlProblem(start, "sql-syntax", f"the number {text} runs into a letter", "Put a space between them.")
+        return Token(TokenKind.NUMBER, text.replace("_", ""), start, end)
+    if group == "word" and sql[end : end + 1] == "'":
+        raise SqlProblem(start, "sql-syntax", f"a string of the kind {text}'...'", "Write a plain string: '...'.")
+    return Token(TokenKind(group), text, start, end)
+
+
+def _unreadable(sql: str, at: int) -> SqlProblem:
+    character = sql[at]
+    if character == "'":
+        return SqlProblem(at, "sql-syntax", "a string that does not end", "Close it with '; write '' for a quote.")
+    if character == '"':
+        return SqlProblem(at, "sql-syntax", "a quoted name that does not end", 'Close it with ".')
+    return SqlProblem(at, "sql-syntax", f"the character {character!r}", "Remove it; texts stand in 'single quotes'.")
