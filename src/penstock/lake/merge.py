@@ -1,0 +1,95 @@
+"""Merges sorted streams of rows into one, in bounded memory: what compaction writes large files from.
+
+Rows of equal sort keys keep the order of their streams, so merging files in batch order gives the same table whatever
+was merged with what before.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+
+def merge_sorted(streams: Sequence[Iterator[pa.Table]], sort: Sequence[str], schema: pa.Schema) -> Iterator[pa.Table]:
+    """The rows of all `streams`, each of which is sorted ascending by `sort` (nulls last), as one sorted stream.
+
+    Memory: two pieces of every stream. Every row comes out exactly once even where a stream is not sorted; only the
+    order suffers then.
+    """
+    waiting = [schema.empty_table() for _ in streams]
+    open_streams = [iter(stream) for stream in streams]
+    exhausted = [False] * len(streams)
+    while True:
+        for index, stream in enumerate(open_streams):
+            while waiting[index].num_rows == 0 and not exhausted[index]:
+                piece = next(stream, None)
+                if piece is None:
+                    exhausted[index] = True
+                else:
+                    waiting[index] = piece.select(schema.names).cast(schema)
+        if all(table.num_rows == 0 for table in waiting):
+            return
+        ready, waiting = _take_ready(waiting, exhausted, sort)
+        yield ready
+
+
+def _take_ready(waiting: list[pa.Table], exhausted: list[bool], sort: Sequence[str]) -> tuple[pa.Table, list[pa.Table]]:
+    """Split off the rows that nothing still unread can come before: up to the earliest last row of an open stream."""
+    keys = pa.concat_tables([table.select(list(sort)) for table in waiting])
+    order = sort_order(keys, sort)
+    ends = np.cumsum([table.num_rows for table in waiting])
+    last_rows = [ends[index] - 1 for index, table in enumerate(waiting) if table.num_rows and not exhausted[index]]
+    count = len(order)
+    if last_rows:
+        rank = np.empty(len(order), np.int64)
+        rank[order] = np.arange(len(order))
+        count = int(min(rank[last_rows])) + 1
+    taken = order[:count]
+    ready = pa.concat_tables(waiting).take(pa.array(taken))
+    keep = np.ones(len(order), bool)
+    keep[taken] = False
+    starts = ends - [table.num_rows for table in waiting]
+    left = [
+        table if keep[start:end].all() else table.filter(pa.array(keep[start:end])).combine_chunks()
+        for table, start, end in zip(waiting, starts, ends, strict=True)
+    ]
+    return ready, left
+
+
+def sort_order(table: pa.Table, sort: Sequence[str]) -> np.ndarray:
+    """The row numbers of `table` in order of `sort`, nulls last; equal rows keep their order."""
+    if not sort:
+        return np.arange(table.num_rows)
+    order = pc.sort_indices(table, sort_keys=[(name, "ascending") for name in sort])
+    return np.asarray(order)
+
+
+def pieces_up_to(tables: Iterator[pa.Table], bytes_max: int) -> Iterator[pa.Table]:
+    """The same rows in pieces of at most about `bytes_max` bytes of memory each (a single row may be larger)."""
+    held: list[pa.Table] = []
+    held_bytes = 0
+    for table in tables:
+        for part in _split(table, bytes_max):
+            if held and held_bytes + part.nbytes > bytes_max:
+                yield pa.concat_tables(held)
+                held, held_bytes = [], 0
+            held.append(part)
+            held_bytes += part.nbytes
+    if held:
+        yield pa.concat_tables(held)
+
+
+def _split(table: pa.Table, bytes_max: int) -> Iterator[pa.Table]:
+    if table.nbytes <= bytes_max or table.num_rows <= 1:
+        if table.num_rows:
+            yield table
+        return
+    half = table.num_rows // 2
+    yield from _split(table.slice(0, half), bytes_max)
+    yield from _split(table.slice(half), bytes_max)
