@@ -88,6 +88,10 @@ class FileStream(Protocol):
         """SHA-256 of the content below `mark`. Marks ascend, and are ends of records that were given already."""
         ...
 
+    def jump(self, mark: int) -> bool:
+        """Go on at `mark`, the end of some record, where the stream can; digests and hash are not known afterwards."""
+        ...
+
     def finish(self) -> tuple[str, int]:
         """The hex SHA-256 and the size of the file on disk."""
         ...
@@ -124,12 +128,29 @@ class LineStream:
         self._damage: FileDamaged | None = None
         self._raw = HashingReader(handle) if content.compression else None
         self._blocks = self._open_blocks(content)
-        self._framer = Framer(record_bytes_max, quote=content.quote, delimiter=content.delimiter)
+        self._content = content
+        self._record_bytes_max = record_bytes_max
+        self._framer = self._new_framer(0)
         self._content_hash = hashlib.sha256()
         self._hashed = 0
         self._unhashed: deque[bytes] = deque()
         self._ended = False
         self._wants_header = content.has_header
+
+    def _new_framer(self, start: int) -> Framer:
+        content = self._content
+        return Framer(self._record_bytes_max, quote=content.quote, delimiter=content.delimiter, start=start)
+
+    def jump(self, mark: int) -> bool:
+        if self._raw is not None or mark <= 0:
+            return False
+        if self._wants_header:
+            self.chunk()
+        self._handle.seek(mark)
+        self._blocks = plain_blocks(self._handle)
+        self._framer = self._new_framer(mark)
+        self._ended = False
+        return True
 
     def _open_blocks(self, content: Content) -> Iterator[bytes]:
         if self._raw is None:
@@ -224,6 +245,9 @@ class ParquetStream:
 
     def digest_at(self, mark: int) -> bytes:
         return hashlib.sha256(f"{self._hash} {mark}".encode()).digest()
+
+    def jump(self, mark: int) -> bool:  # noqa: ARG002 - rows are found by counting
+        return False
 
     def finish(self) -> tuple[str, int]:
         return self._hash, self._size

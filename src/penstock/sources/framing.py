@@ -79,12 +79,13 @@ class Framer:
     `feed` blocks in order, then `finish` once. With `quote` (one ASCII character) records are CSV's logical lines.
     """
 
-    def __init__(self, record_bytes_max: int, *, quote: str = "", delimiter: str = ",") -> None:
+    def __init__(self, record_bytes_max: int, *, quote: str = "", delimiter: str = ",", start: int = 0) -> None:
+        """`start` is the content byte that the first block begins at: 0, or the start of a record."""
         self._limit = record_bytes_max
         self._rest = b""
-        self._rest_at = 0
+        self._rest_at = start
         self._long: _LongLine | None = None
-        self._started = False
+        self._started = start > 0
         self._logical = LogicalLines(quote, delimiter, record_bytes_max) if quote else None
 
     @property

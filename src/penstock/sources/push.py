@@ -13,6 +13,7 @@ from penstock import limits
 from penstock.errors import SourceLost
 from penstock.model.position import Range, SourceIdentity
 from penstock.sources.contract import RECORD_SCHEMA, Backlog
+from penstock.sources.notices import Notices
 from penstock.sources.records import record_bytes, record_table
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class PushLogSource:
         self._log = log
         self._incarnation = incarnation
         self._records_loss = on_data_loss == "record"
-        self._notices: list[str] = []
+        self._notices = Notices()
         self.identity = SourceIdentity("push", pipeline, log.unique_id)
 
     def plan(self, position: Position, bounds: Bounds) -> tuple[Range, ...]:
@@ -76,7 +77,7 @@ class PushLogSource:
                 hint="Restore lake and push log from the same backup, or set `on_data_loss: record` to go on.",
             )
         if self._log.record_loss(partition, start, trimmed_below, "trimmed"):
-            self._notices.append(f"Lost: {reason}; the pipeline goes on after them.")
+            self._notices.add(f"Lost: {reason}; the pipeline goes on after them.")
 
     def _is_sound(self, entry: BlockEntry) -> bool:
         """True when the row can be read; otherwise its loss is noted."""
@@ -84,7 +85,7 @@ class PushLogSource:
             self._log.records(entry)
         except SourceLost as lost:
             if self._log.record_loss(entry.partition, entry.first_offset, entry.end, "damaged"):
-                self._notices.append(f"Lost: {lost.message}; the pipeline goes on after them.")
+                self._notices.add(f"Lost: {lost.message}; the pipeline goes on after them.")
             return False
         return True
 
@@ -171,8 +172,7 @@ class PushLogSource:
         return self._records_loss and not any(self._is_sound(entry) for entry, _ in self._waiting(position))
 
     def notices(self) -> tuple[str, ...]:
-        told, self._notices = tuple(self._notices), []
-        return told
+        return self._notices.take()
 
     def close(self) -> None:
         self._log.close()

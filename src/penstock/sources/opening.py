@@ -1,0 +1,92 @@
+"""Makes the source a pipeline declares. The only place that knows every kind."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from penstock import limits
+from penstock.errors import check
+from penstock.model.pipeline import FilesSource, PushSource, SimulateSource, Source
+from penstock.sources.contract import wall_clock
+from penstock.sources.files import FolderSource
+from penstock.sources.push import PushLogSource
+from penstock.sources.push_log import PushLog
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from penstock.sources.contract import Clock
+    from penstock.sources.contract import Source as OpenSource
+    from penstock.sources.manifest import Manifest
+
+
+def open_source(
+    source: Source,
+    *,
+    pipeline: str,
+    incarnation: int,
+    folder: Path,
+    state_folder: Path,
+    manifest: Manifest | None = None,
+    record_bytes_max: int = limits.RECORD_BYTES_MAX,
+    push_bytes_max: int = limits.PUSH_LOG_BYTES_MAX,
+    clock: Clock = wall_clock,
+) -> OpenSource:
+    """The source of `pipeline`. `folder` is the project's, `state_folder` holds `push/<pipeline>.db`; a folder of files
+    needs its `manifest`.
+
+    Raises:
+        StorageError, SourceLost: it cannot be opened.
+    """
+    origin = source.origin
+    if isinstance(origin, PushSource):
+        log = open_push_log(
+            origin,
+            pipeline=pipeline,
+            state_folder=state_folder,
+            record_bytes_max=record_bytes_max,
+            push_bytes_max=push_bytes_max,
+            clock=clock,
+        )
+        return PushLogSource(log, pipeline=pipeline, incarnation=incarnation, on_data_loss=source.on_data_loss)
+    if isinstance(origin, FilesSource):
+        check(manifest is not None, "a folder of files was opened without its manifest")
+        assert manifest is not None
+        return FolderSource(
+            folder / origin.path,
+            name=origin.path,
+            declared=source.format,
+            incarnation=incarnation,
+            manifest=manifest,
+            on_data_loss=source.on_data_loss,
+            record_bytes_max=record_bytes_max,
+            clock=clock,
+        )
+    return _open_world(origin, incarnation)
+
+
+def _open_world(origin: SimulateSource, incarnation: int) -> OpenSource:
+    raise NotImplementedError
+
+
+def open_push_log(
+    origin: PushSource,
+    *,
+    pipeline: str,
+    state_folder: Path,
+    record_bytes_max: int = limits.RECORD_BYTES_MAX,
+    push_bytes_max: int = limits.PUSH_LOG_BYTES_MAX,
+    clock: Clock = wall_clock,
+) -> PushLog:
+    """The push log of a pipeline, for producers; made when it is not there.
+
+    Raises:
+        StorageError, SourceLost: it cannot be opened.
+    """
+    return PushLog(
+        state_folder / "push" / f"{pipeline}.db",
+        partitions=origin.partitions,
+        record_bytes_max=record_bytes_max,
+        log_bytes_max=push_bytes_max,
+        clock=clock,
+    )
