@@ -1,4 +1,4 @@
-"""Writes docs/reference from the code: declarations, settings and commands. `--check` only says whether it is current."""
+"""Writes docs/reference from the code: declarations, settings, commands. `--check` only says whether it is current."""
 
 from __future__ import annotations
 

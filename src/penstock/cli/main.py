@@ -17,6 +17,7 @@ import click
 from penstock import __version__
 from penstock.cli.session import Session
 from penstock.errors import DeclarationError, PenstockError
+from penstock.settings import BY_NAME, SETTINGS
 
 COMMANDS = {
     "init": "Make a project folder that runs as it stands.",
@@ -74,6 +75,14 @@ class Commands(click.Group):
             raise click.UsageError(f"there is no command {name!r}.{hint}", ctx)
         return super().resolve_command(ctx, args)
 
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = {option.name: option.get_help_record(ctx) for option in self.get_params(ctx)}
+        with formatter.section("Options"):
+            formatter.write_dl([row for name, row in rows.items() if row and name not in BY_NAME])
+        self.format_commands(ctx, formatter)
+        with formatter.section("Settings, before the command; also in the environment and in penstock.yaml"):
+            formatter.write_dl([row for name, row in rows.items() if row and name in BY_NAME])
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
@@ -85,11 +94,10 @@ class Commands(click.Group):
     epilog=EXIT_CODES,
 )
 @click.option("-C", "folder", metavar="DIR", default=".", help="The project folder, as in git and make.")
-@click.option("--set", "settings", metavar="NAME=VALUE", multiple=True, help="A setting, e.g. --set threads=2.")
 @click.option("--no-color", is_flag=True, help="No colours; NO_COLOR=1 does the same.")
 @click.version_option(__version__, "--version", message="penstock %(version)s")
 @click.pass_context
-def penstock(ctx: click.Context, folder: str, settings: tuple[str, ...], no_color: bool) -> None:
+def penstock(ctx: click.Context, folder: str, no_color: bool, **settings: str | None) -> None:
     """A streaming lakehouse: every acknowledged event ends in exactly one place, and you can prove it.
 
     \b
@@ -101,7 +109,16 @@ def penstock(ctx: click.Context, folder: str, settings: tuple[str, ...], no_colo
     """
     if no_color:
         os.environ["NO_COLOR"] = "1"
-    ctx.obj = Session(Path(folder), settings)
+    ctx.obj = Session(Path(folder), {name: value for name, value in settings.items() if value is not None})
+
+
+for _setting in reversed(SETTINGS):
+    click.option(
+        _setting.flag,
+        _setting.name,
+        metavar=_setting.kind.upper(),
+        help=f"{_setting.doc} Default: {_setting.default_text.replace('`', '')}.",
+    )(penstock)
 
 
 def main() -> NoReturn:

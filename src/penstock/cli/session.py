@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import click
 
-from penstock.errors import UsageError
-
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from penstock.wire import Project
@@ -17,24 +16,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Session:
-    """One call of the command line. `settings` are the `--set NAME=VALUE` flags as written."""
+    """One call of the command line. `settings` are those given as flags, by name, as text."""
 
     folder: Path
-    settings: tuple[str, ...] = ()
-
-    def overrides(self) -> dict[str, str]:
-        """The flags as a mapping.
-
-        Raises:
-            UsageError: a flag is not NAME=VALUE.
-        """
-        pairs = {}
-        for flag in self.settings:
-            name, equals, value = flag.partition("=")
-            if not equals or not name:
-                raise UsageError(f"--set {flag}: not NAME=VALUE", hint="For example: --set threads=2")
-            pairs[name.strip().replace("-", "_")] = value
-        return pairs
+    settings: Mapping[str, str] = field(default_factory=dict)
 
     def project(self) -> Project:
         """The project in the folder, with every file read.
@@ -44,7 +29,7 @@ class Session:
         """
         from penstock.wire import open_project  # noqa: PLC0415 - keeps `--help` and `completion` quick
 
-        return open_project(self.folder, self.overrides())
+        return open_project(self.folder, self.settings)
 
 
 pass_session = click.make_pass_decorator(Session)
