@@ -399,3 +399,57 @@ def near(name: str, names: object, sentence: str) -> str:
     """`sentence` with the name nearest to `name` among `names` (an iterable of texts), or "" where none is near."""
     found = difflib.get_close_matches(name.lower()[:63], list(names), n=1, cutoff=0.6)  # type: ignore[call-overload]
     return sentence.format(found[0]) if found else ""
+
+
+AGGREGATES: dict[str, Function] = {
+    function.name: function
+    for function in _table(
+        "aggregates (in gold's measures only)",
+        """
+        count(any?) -> number: Rows, or rows where the argument is not NULL.
+        count_distinct(any) -> number: Different values.
+        sum(number) -> number: The exact sum; of floats to 1e-9 of the sum of absolute values.
+        min(any) -> same: The smallest value.
+        max(any) -> same: The largest value.
+        avg(number) -> number: The mean.
+        first(any) -> same: The first value that is not NULL, by event time, silver's `order`, then place.
+        last(any) -> same: The last value that is not NULL, by event time, silver's `order`, then place.
+        stddev(number) -> number: The standard deviation of a sample (n - 1).
+        quantile(number, number) -> number: The value below which a share (a literal from 0 to 1) lies, interpolated.
+        """,
+        quantile=((1,), None),
+    )
+}
+"""Aggregates by name; what they compute is in `measures.py`."""
+
+TIME_PARTS = frozenset(
+    [
+        "century",
+        "day",
+        "dayofweek",
+        "dayofyear",
+        "decade",
+        "dow",
+        "doy",
+        "epoch",
+        "era",
+        "hour",
+        "isodow",
+        "isoyear",
+        "julian",
+        "microseconds",
+        "microsecond",
+        "millennium",
+        "milliseconds",
+        "millisecond",
+        "minute",
+        "month",
+        "quarter",
+        "second",
+        "week",
+        "weekday",
+        "year",
+        "yearweek",
+    ]
+)
+"""What date_part, date_trunc and date_diff take as a part or unit."""

@@ -48,9 +48,40 @@ _BINARY = {
 
 _SPELLED = {"==": "=", "!=": "<>", "**": "^"}
 _RESERVED = frozenset(
-    "all and as asc between by case cast collate cross desc distinct else end escape except exists false from "
-    "glob group having ilike in intersect into is isnull join lambda like limit not notnull null or order over "
-    "qualify select similar then true try_cast union unknown using values when where window with".split()
+    [
+        "and",
+        "as",
+        "between",
+        "by",
+        "case",
+        "cast",
+        "collate",
+        "distinct",
+        "else",
+        "end",
+        "escape",
+        "exists",
+        "false",
+        "from",
+        "glob",
+        "ilike",
+        "in",
+        "is",
+        "isnull",
+        "lambda",
+        "like",
+        "not",
+        "notnull",
+        "null",
+        "or",
+        "select",
+        "similar",
+        "then",
+        "true",
+        "try_cast",
+        "when",
+        "where",
+    ]
 )
 """Words of the grammar; as names they need double quotes."""
 
@@ -61,8 +92,41 @@ _INTERVAL_PART = re.compile(
     re.IGNORECASE,
 )
 _STATEMENTS = frozenset(
-    "select with from insert update delete create drop alter copy attach detach set reset pragma call install load "
-    "export import use begin commit rollback vacuum analyze explain describe show summarize pivot unpivot values".split()
+    [
+        "select",
+        "with",
+        "from",
+        "insert",
+        "update",
+        "delete",
+        "create",
+        "drop",
+        "alter",
+        "copy",
+        "attach",
+        "detach",
+        "set",
+        "reset",
+        "pragma",
+        "call",
+        "install",
+        "load",
+        "export",
+        "import",
+        "use",
+        "begin",
+        "commit",
+        "rollback",
+        "vacuum",
+        "analyze",
+        "explain",
+        "describe",
+        "show",
+        "summarize",
+        "pivot",
+        "unpivot",
+        "values",
+    ]
 )
 _PLEASE_NAME = 'Write a column as a name, a text in single quotes, a keyword as a name in "double quotes".'
 
@@ -368,7 +432,7 @@ class _Parser:
             return self._call()
         if self._raw and word not in _RESERVED:
             return self._path()
-        if word in _STATEMENTS and after.kind in (TokenKind.WORD, TokenKind.QUOTED) or word in ("exists", "lambda"):
+        if (word in _STATEMENTS and after.kind in (TokenKind.WORD, TokenKind.QUOTED)) or word in ("exists", "lambda"):
             raise SqlProblem(
                 token.start,
                 "sql-refused",
@@ -589,7 +653,9 @@ class _Parser:
             return SqlProblem(token.start, "sql-refused", "AS", "The name stands before the colon; leave AS away.")
         if token.is_word(*_STATEMENTS):
             return SqlProblem(token.start, "sql-refused", f"{token.text.upper()} after an expression", "Remove it.")
-        return self._unexpected("the expression ends here, or an operator is missing", "Join two values by an operator.")
+        return self._unexpected(
+            "the expression ends here, or an operator is missing", "Join two values by an operator."
+        )
 
 
 _SPECIAL: dict[str, Callable[[_Parser], Node]] = {

@@ -36,7 +36,7 @@ class Token:
         return self.kind is TokenKind.OPERATOR and self.text in operators
 
 
-class SqlProblem(Exception):  # noqa: N818 - never leaves this package: it becomes a finding
+class SqlProblem(Exception):
     """A text that is no expression of ours: the offset where, what, and the repair."""
 
     def __init__(self, offset: int, code: str, message: str, repair: str = "") -> None:
@@ -103,7 +103,7 @@ def _token(group: str, text: str, start: int, sql: str) -> Token:
         if re.match(r"[A-Za-z_]", sql[end : end + 1]):
             raise SqlProblem(start, "sql-syntax", f"the number {text} runs into a letter", "Put a space between them.")
         return Token(TokenKind.NUMBER, text.replace("_", ""), start, end)
-    if group == "word" and sql[end : end + 1] == "'":
+    if group == "word" and len(text) == 1 and sql[end : end + 1] == "'":
         raise SqlProblem(start, "sql-syntax", f"a string of the kind {text}'...'", "Write a plain string: '...'.")
     return Token(TokenKind(group), text, start, end)
 
