@@ -77,6 +77,9 @@ QUERY_SPILL_BYTES_MAX = 16 * GIB
 QUERY_ROWS_PER_BATCH = 8_192
 """Rows handed over at a time: a batch of the largest usual values (100 kB each) still fits in memory."""
 
+INGEST_PUSH_BYTES = 8 * MIB
+"""Bytes `ingest` gathers before it appends: the wait for the disk is then small beside the writing."""
+
 TABLE_ROWS_MAX = 1_000
 """Rows `sql --format table` prints: nobody reads more on a terminal, and a table is laid out in memory."""
 
@@ -265,3 +268,9 @@ PARQUET_BYTES_PER_READ = 16 * MIB
 
 NOTICES_MAX = 100
 """Sentences a source keeps until they are told; of more only the number is told."""
+
+SIMULATED_ROWS_PER_STEP = 16_384
+"""Records of a simulated world made at once; their columns stay in the processor's cache."""
+
+SIMULATED_DOUBLE_DISTANCE_MAX = 1_000
+"""How many records after its original a doubled one may come."""

@@ -1,4 +1,4 @@
-"""A folder source's manifest in memory: which file holds an offset, what is known of a path, what is not yet durable."""
+"""A folder source's manifest in memory: which file holds an offset, what is known of a path, what is not durable."""
 
 from __future__ import annotations
 

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 
 from penstock import limits
 from penstock.errors import check
-from penstock.model.pipeline import FilesSource, PushSource, SimulateSource, Source
+from penstock.model.pipeline import FilesSource, PushSource, Source
 from penstock.sources.contract import wall_clock
 from penstock.sources.files import FolderSource
 from penstock.sources.push import PushLogSource
 from penstock.sources.push_log import PushLog
+from penstock.sources.simulate import SimulatedSource
+from penstock.sources.worlds import open_world
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,11 +64,8 @@ def open_source(
             record_bytes_max=record_bytes_max,
             clock=clock,
         )
-    return _open_world(origin, incarnation)
-
-
-def _open_world(origin: SimulateSource, incarnation: int) -> OpenSource:
-    raise NotImplementedError
+    world = open_world(origin.world, seed=origin.seed, rate=origin.rate, faults=origin.faults)
+    return SimulatedSource(world, incarnation=incarnation, rate=origin.rate, events=origin.events)
 
 
 def open_push_log(
