@@ -77,6 +77,9 @@ QUERY_SPILL_BYTES_MAX = 16 * GIB
 QUERY_ROWS_PER_BATCH = 8_192
 """Rows handed over at a time: a batch of the largest usual values (100 kB each) still fits in memory."""
 
+JOIN_POLL_SECONDS = 0.2
+"""How often the main thread looks up from waiting for pipelines; bounds how late it sees a signal."""
+
 INGEST_PUSH_BYTES = 8 * MIB
 """Bytes `ingest` gathers before it appends: the wait for the disk is then small beside the writing."""
 

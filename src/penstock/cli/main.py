@@ -56,10 +56,10 @@ INTERRUPT_EXIT = 130
 class Commands(click.Group):
     """The group that imports a command when it is called."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = importlib.import_module(f"penstock.cli.{cmd_name}").command
@@ -83,7 +83,7 @@ class Commands(click.Group):
         with formatter.section("Settings, before the command; also in the environment and in penstock.yaml"):
             formatter.write_dl([row for name, row in rows.items() if row and name in BY_NAME])
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 

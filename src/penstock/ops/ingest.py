@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from penstock.model.pipeline import Pipeline
     from penstock.settings import Settings
     from penstock.sources.framing import Framed
-    from penstock.sources.push_log import PushLog
+    from penstock.sources.push_log import Appended, PushLog
 
 STANDARD_INPUT = "-"
 
@@ -74,7 +74,7 @@ class Pusher:
                 hint="Only a pipeline with `source: push: {}` takes records; others go on by themselves.",
             )
         self._pipeline = pipeline
-        self._source = source
+        self.source = source
         self._record_bytes_max = settings.record_bytes_max
         self._log: PushLog = open_push_log(
             origin,
@@ -132,9 +132,9 @@ class Pusher:
         """Python values: see `as_records` for what they may be."""
         return self._append("data", as_records(data))
 
-    def table(self, records: pa.Table, name: str = "data") -> Ingested:
+    def records(self, records: pa.Table) -> Appended:
         """Records as Arrow: `value` (binary), and `key`, `timestamp`, `headers` where they are known."""
-        return self._append(name, records)
+        return self._log.append(records)
 
     def _lines_of(self, path: Path) -> Content:
         """How a file is read whose name does not say it: as lines of the declared format."""
@@ -188,7 +188,7 @@ class Pusher:
         if records.num_rows == 0:
             return Ingested(name, 0, ())
         appended = self._log.append(records)
-        return Ingested(name, records.num_rows, appended.ranges(self._source))
+        return Ingested(name, records.num_rows, appended.ranges(self.source))
 
 
 def is_idle(handle: BinaryIO) -> bool:
