@@ -32,7 +32,7 @@ class RunOutcome:
         """Raise the worst failure, if there is one. Findings about several pipelines are raised together."""
         if not self.failures:
             return
-        worst = sorted(self.failures.values(), key=severity)[0]
+        worst = min(self.failures.values(), key=severity)
         if isinstance(worst, DeclarationError):
             every = [error for error in self.failures.values() if isinstance(error, DeclarationError)]
             raise DeclarationError(tuple(dict.fromkeys(one for error in every for one in error.findings)))

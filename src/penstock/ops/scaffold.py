@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from importlib.resources import as_file, files
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from penstock.errors import StorageError, UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 TEMPLATES = ("market", "iot")
 """What `init --template` takes, the default first."""

@@ -101,7 +101,7 @@ def simulate(
     rate: int | None = None,
     seconds: float | None = None,
     events: int | None = None,
-    progress: Callable[[int], None] = lambda sent: None,
+    progress: Callable[[int], None] = lambda _: None,
 ) -> Simulated:
     """Send `events` records, or `rate` a second for `seconds`, into the pipeline's log; write the truth file.
 
