@@ -24,7 +24,7 @@ from penstock.run.references import ReferenceKeeper
 from penstock.run.silverkeys import SilverKeys
 from penstock.run.silverwindows import SilverWindows
 from penstock.run.tables import PipelineTables
-from penstock.sources import open_source
+from penstock.sources.opening import open_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -160,12 +160,14 @@ def _open_source(
 
     def opened(incarnation: int) -> Source:
         return open_source(
-            context.pipeline,
+            context.pipeline.source,
+            pipeline=context.pipeline.name,
             incarnation=incarnation,
             folder=context.folder,
-            state_folder=context.lake.state_folder,
+            state_folder=context.lake_folder,
             manifest=manifest,
             record_bytes_max=context.settings.record_bytes_max,
+            push_bytes_max=context.settings.push_bytes_max,
             clock=context.clock.now,
         )
 

@@ -37,9 +37,9 @@ class EmbeddedEngine:
                 "autoinstall_known_extensions": "false",
                 "autoload_known_extensions": "false",
                 "preserve_insertion_order": "true",
-                "TimeZone": "UTC",
             },
         )
+        self._database.execute("SET GLOBAL TimeZone = 'UTC'")
         self._functions: set[str] = set()
         self._registering = threading.Lock()
 
