@@ -152,17 +152,12 @@ def build_column(entry: Named[Parsed], references: Mapping[str, Reference | None
         lookup=lookup,
         sql=None if sql is None else sql.value,
         required=parsed.value(REQUIRED, False),
-        unit=optional(parsed, UNIT),
-        format=optional(parsed, FORMAT),
-        timezone=optional(parsed, TIMEZONE),
+        unit=parsed.maybe(UNIT),
+        format=parsed.maybe(FORMAT),
+        timezone=parsed.maybe(TIMEZONE),
         fold=parsed.value(FOLD, "earlier"),
         mark=entry.mark,
     )
-
-
-def optional(parsed: Parsed, field: Field[str]) -> str | None:
-    found = parsed.get(field)
-    return None if found is None else found.value
 
 
 def column_path(entry: Named[Parsed], parsed: Parsed, report: Report) -> FieldPath | None:

@@ -92,7 +92,7 @@ def build_gold(entry: Named[Parsed], known: ColumnTypes, report: Report) -> Gold
     measures = build_measures(parsed, by, report)
     if window is None or not measures or len(report) > before:
         return None
-    return Gold(entry.name, window, by, measures, parsed.value(WHERE, None), entry.mark)
+    return Gold(entry.name, window, by, measures, parsed.maybe(WHERE), entry.mark)
 
 
 def build_measures(parsed: Parsed, by: tuple[str, ...], report: Report) -> tuple[Measure, ...]:

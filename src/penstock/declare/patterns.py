@@ -15,7 +15,13 @@ from penstock.declare.shapes import Word, Wrong, parse_text
 if TYPE_CHECKING:
     from penstock.declare.nodes import Scalar
 
-GROUP = re.compile(r"\\Q(?:[^\\]|\\(?!E))*(?:\\E|$)|\\.|\[\^?\]?(?:\[:\^?\w+:\]|\\.|[^\]\\])*\]|\(\?P?<(\w+)>", re.DOTALL)
+GROUP = re.compile(
+    r"\\Q(?:[^\\]|\\(?!E))*(?:\\E|$)"
+    r"|\\."
+    r"|\[\^?\]?(?:\[:\^?\w+:\]|\\.|[^\]\\])*\]"
+    r"|\(\?P?<(\w+)>",
+    re.DOTALL,
+)
 """Over escapes, quoted text and character classes to the named groups."""
 
 BEYOND_RE2 = (

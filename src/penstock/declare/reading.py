@@ -1,7 +1,7 @@
 """YAML 1.2 text -> a tree of `nodes.py`, in bounded time and memory, with every problem as a finding.
 
-Works on the parser's events rather than on its tree: nesting is bounded before anything recurses, aliases are counted as
-if they were written out, and keys keep their places. The only module that knows ruamel.yaml.
+Works on the parser's events rather than on its tree: nesting is bounded before anything recurses, aliases are counted
+as if they were written out, and keys keep their places. The only module that knows ruamel.yaml.
 """
 
 from __future__ import annotations

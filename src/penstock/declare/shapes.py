@@ -58,7 +58,7 @@ class Word(Generic[T]):
             reading.report.add(mark, wrong.code, wrong.message, wrong.repair)
             return None
 
-    def schema(self, definitions: dict[str, Schema]) -> Schema:
+    def schema(self, definitions: dict[str, Schema]) -> Schema:  # noqa: ARG002  # the protocol's signature
         return self.json
 
     def sections(self) -> tuple[Section, ...]:

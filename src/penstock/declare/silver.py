@@ -215,17 +215,18 @@ def check_lookup_cycles(built: Mapping[str, Column | None], report: Report) -> N
     edges = {
         name: column.lookup.on for name, column in built.items() if column is not None and column.lookup is not None
     }
-    for name in edges:
+    for column in built.values():
+        if column is None or column.lookup is None:
+            continue
         reached: set[str] = set()
-        ahead = list(edges[name])
+        ahead = list(column.lookup.on)
         while ahead:
             following = ahead.pop()
             if following not in reached:
                 reached.add(following)
                 ahead.extend(edges.get(following, ()))
-        column = built[name]
-        if name in reached and column is not None:
-            message = f"`{name}` is looked up by itself"
+        if column.name in reached:
+            message = f"`{column.name}` is looked up by itself"
             report.add(column.mark, "cycle", message, "Look it up by columns of the event.")
 
 

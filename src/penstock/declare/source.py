@@ -135,7 +135,7 @@ FORMAT = Field(
 RECORDS = Field(
     "records",
     PATH_SHAPE,
-    "The path to a list inside the record: each of its elements is an event, and `^.name` reaches the record around it.",
+    "The path to a list inside the record: each element is an event, and `^.name` reaches the record around it.",
     "records: data",
 )
 WHERE = Field(
@@ -180,7 +180,7 @@ def build_source(parsed: Parsed, report: Report) -> Source | None:
         origin,
         form,
         None if records is None else records.value,
-        parsed.value(WHERE, None),
+        parsed.maybe(WHERE),
         parsed.value(ON_DATA_LOSS, "stop"),
     )
 

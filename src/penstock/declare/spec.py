@@ -1,6 +1,6 @@
 """What a declaration may hold: fields, sections and shapes.
 
-A shape reads one kind of value and knows how to describe itself; a field is a name with a shape and its documentation;
+A shape reads one kind of value and knows how to describe itself; a field is a name with a shape and documentation;
 a section is a mapping with known fields. The sections of the files are in `source.py`, `silver.py`, `gold.py` and so on.
 From this one description come parsing, findings about unknown fields, the JSON schema (`schema.py`) and the reference
 pages (`pages.py`). Shapes of scalars are in `shapes.py`, of lists and mappings in `composites.py`.
@@ -124,6 +124,10 @@ class Parsed:
     def value(self, wanted: Field[T], default: T) -> T:
         found = self.get(wanted)
         return default if found is None else found.value
+
+    def maybe(self, wanted: Field[T]) -> T | None:
+        found = self.get(wanted)
+        return None if found is None else found.value
 
     def has(self, wanted: Field[Any]) -> bool:
         """It was written, readable or not."""
