@@ -39,6 +39,18 @@ class PlacedKeys:
     def __len__(self) -> int:
         return len(self.high)
 
+    def take(self, rows: NDArray[np.intp]) -> PlacedKeys:
+        """The keys at `rows`."""
+        return PlacedKeys(
+            self.bucket[rows],
+            self.high[rows],
+            self.low[rows],
+            self.source[rows],
+            self.partition[rows],
+            self.offset[rows],
+            self.index[rows],
+        )
+
 
 @dataclass(frozen=True)
 class Verdict:

@@ -56,13 +56,12 @@ def settle(
         RuleStopped: an event failed a rule whose action is `stop`.
     """
     refuse_stopped(events)
-    events = events.combine_chunks()
     status = _numpy(events["_status"])
     valid = np.flatnonzero(status == VALID)
     if duplicates is None:
         accepted, lost, verdict = valid, valid[:0], None
     else:
-        verdict = duplicates.settle(placed_keys(events.take(pa.array(valid)) if len(valid) < len(status) else events))
+        verdict = duplicates.settle(placed_keys(events).take(valid))
         accepted, lost = valid[verdict.accepted], valid[~verdict.accepted]
     event_time = _numpy(events["_event_time"].cast(pa.int64())) if len(accepted) else np.zeros(0, np.int64)
     silver = _silver_rows(batch, events, accepted, event_time, silver_columns)
@@ -142,7 +141,7 @@ def _silver_rows(
     """The accepted rows in order of event time, so that the file needs no second sort."""
     names = [*columns, SOURCE, PARTITION, OFFSET, INDEX, TIMESTAMP, INGESTED_AT]
     order = accepted[np.argsort(event_time[accepted], kind="stable")] if len(accepted) else accepted
-    rows = events.select([*names, FLAGS, EXTRA]).take(pa.array(order))
+    rows = events.select([*names, FLAGS, EXTRA]).combine_chunks().take(pa.array(order))
     return rows.add_column(len(names), BATCH, pa.repeat(pa.scalar(batch, pa.int64()), rows.num_rows))
 
 
