@@ -76,6 +76,9 @@ class FileCursor:
         each = sum(len(name) + len(value) for name, value in same.items())
         lengths = pc.fill_null(pc.binary_length(chunk.values.slice(self._taken)), 0).to_numpy(zero_copy_only=False)
         running = np.cumsum(lengths, dtype=np.int64) + each * np.arange(1, len(lengths) + 1)
+        for index, text in chunk.too_large.items():
+            if index >= self._taken:
+                running[index - self._taken :] += len(TOO_LARGE) + len(text)
         if self.entry.records >= 0:
             rows_max = min(rows_max, self.entry.records - self.ordinal)
         count = min(int(np.searchsorted(running, bytes_max, side="right")), rows_max, len(running))

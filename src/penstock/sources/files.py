@@ -149,11 +149,11 @@ class FolderSource:
     # -- reading ------------------------------------------------------------------------------------------------------
 
     def read(self, ranges: Sequence[Range]) -> pa.Table:
-        tables = [RECORD_SCHEMA.empty_table()]
+        tables: list[pa.Table] = []
         for span in sorted(ranges, key=lambda span: span.start):
             planned = self._from_memory(span)
             tables += [planned] if planned is not None else self._from_files(span)
-        return pa.concat_tables(tables)
+        return pa.concat_tables(tables or [RECORD_SCHEMA.empty_table()])
 
     def _from_memory(self, span: Range) -> pa.Table | None:
         with self._lock:
@@ -255,10 +255,11 @@ class FolderSource:
         return not self._has_work(position) and not self._intake.has_fresh()
 
     def _has_work(self, position: Position) -> bool:
-        if position.get(0, 0) < self._catalogue.next_offset or self._intake.has_work():
+        offset = position.get(0, 0)
+        if self._intake.has_work(offset):
             return True
         self._intake.look()
-        return self._intake.has_work()
+        return self._intake.has_work(offset)
 
     def notices(self) -> tuple[str, ...]:
         return self._notices.take()

@@ -335,12 +335,12 @@ class Intake:
 
     # -- what is ahead ------------------------------------------------------------------------------------------------
 
-    def has_work(self) -> bool:
-        """True when a plan may find something, as of the last look."""
+    def has_work(self, offset: int) -> bool:
+        """True when a plan from `offset` on may find something, as of the last look."""
         return (
             self._cursor is not None
             or self._catalogue.reading() is not None
-            or self.offset < self._catalogue.next_offset
+            or offset < self._catalogue.next_offset
             or bool(self._queue)
         )
 

@@ -97,7 +97,7 @@ class PushLogSource:
 
     def read(self, ranges: Sequence[Range]) -> pa.Table:
         trimmed = {state.partition: state.trimmed_below for state in self._log.partitions().values()}
-        tables = [RECORD_SCHEMA.empty_table()]
+        tables: list[pa.Table] = []
         for span in sorted(ranges, key=lambda span: (span.partition, span.start)):
             if span.start < trimmed.get(span.partition, 0):
                 raise SourceLost(
@@ -106,7 +106,7 @@ class PushLogSource:
                     hint="Bronze held them when they were trimmed: read them there.",
                 )
             tables += self._read_range(span)
-        return pa.concat_tables(tables)
+        return pa.concat_tables(tables or [RECORD_SCHEMA.empty_table()])
 
     def _read_range(self, span: Range) -> Iterator[pa.Table]:
         reached = span.start

@@ -68,12 +68,12 @@ class SimulatedSource:
         return (Range(self._incarnation, 0, start, end),) if end > start else ()
 
     def read(self, ranges: Sequence[Range]) -> pa.Table:
-        tables = [RECORD_SCHEMA.empty_table()]
+        tables: list[pa.Table] = []
         for span in sorted(ranges, key=lambda span: span.start):
             for start in range(span.start, span.end, SIMULATED_ROWS_PER_STEP):
                 sent = self._world.make(start, min(SIMULATED_ROWS_PER_STEP, span.end - start))
                 tables.append(record_table(0, start, sent.block, None))
-        return pa.concat_tables(tables)
+        return pa.concat_tables(tables or [RECORD_SCHEMA.empty_table()])
 
     def fingerprint(self, position: Position) -> Mapping[int, int]:  # noqa: ARG002 - the identity says it all
         return {}
