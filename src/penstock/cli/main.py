@@ -15,8 +15,9 @@ from typing import NoReturn
 import click
 
 from penstock import __version__
+from penstock.cli.failures import report, unexpected
 from penstock.cli.session import Session
-from penstock.errors import DeclarationError, PenstockError
+from penstock.errors import PenstockError
 from penstock.settings import BY_NAME, SETTINGS
 
 COMMANDS = {
@@ -154,35 +155,6 @@ def run(arguments: list[str]) -> int:
     except Exception as error:  # noqa: BLE001 - the last door: nobody shall see a traceback
         return unexpected(error)
     return result if isinstance(result, int) else 0
-
-
-def report(error: PenstockError) -> None:
-    """The error as a person reads it, on standard error."""
-    if isinstance(error, DeclarationError):
-        click.echo(error.message, err=True)
-        number = len(error.findings)
-        click.echo(f"{number} finding{'s' if number != 1 else ''}", err=True)
-        return
-    click.echo(f"{click.style('error:', fg='red')} {error.message}", err=True, color=colour())
-    if error.hint:
-        click.echo(f"  {error.hint}", err=True)
-
-
-def unexpected(error: Exception) -> int:
-    """One line for an exception nobody expected; the traceback with PENSTOCK_DEBUG=1."""
-    if os.environ.get("PENSTOCK_DEBUG") == "1":
-        import traceback  # noqa: PLC0415 - only when asked for
-
-        traceback.print_exception(error)
-    text = " ".join(str(error).split())[:500]
-    click.echo(f"error: unexpected {type(error).__name__}: {text}", err=True)
-    click.echo("  This is a bug in Penstock. PENSTOCK_DEBUG=1 shows where it happened.", err=True)
-    return 1
-
-
-def colour() -> bool | None:
-    """None lets click decide by the terminal; False where the user wants none."""
-    return False if os.environ.get("NO_COLOR") else None
 
 
 if __name__ == "__main__":
