@@ -4,6 +4,23 @@
 changes of an applied declaration are refused. `spec.py` explains how fields are described once for all uses.
 """
 
+from penstock.declare.compare import compare
+from penstock.declare.pages import reference_pages
 from penstock.declare.pipeline import Loaded, load_pipeline
+from penstock.declare.project import LoadedProject, load_project
+from penstock.declare.schema import json_schema
+from penstock.declare.testfile import ExpectedRow, GivenRecord, PipelineTest, load_test_file
 
-__all__ = ["Loaded", "load_pipeline"]
+__all__ = [
+    "ExpectedRow",
+    "GivenRecord",
+    "Loaded",
+    "LoadedProject",
+    "PipelineTest",
+    "compare",
+    "json_schema",
+    "load_pipeline",
+    "load_project",
+    "load_test_file",
+    "reference_pages",
+]

@@ -109,10 +109,20 @@ DURATION_SHAPE = Word("a duration such as `10 seconds`", parse_duration, DURATIO
 SPAN_SHAPE = Word("a duration such as `1 minute` or `1 day`", parse_span, DURATION_SCHEMA)
 
 
-def in_words(length_us: int) -> str:
-    """A duration as a person would write it."""
+def in_words(length_us: int, largest: str = "week") -> str:
+    """A duration as a person would write it, in no unit above `largest`."""
     for name, size in reversed(UNITS.items()):
-        if length_us >= size and length_us % size == 0:
+        if size <= UNITS[largest] and length_us >= size and length_us % size == 0:
             count = length_us // size
             return f"{count} {name}{'' if count == 1 else 's'}"
     return f"{length_us} microseconds"
+
+
+def span_length(span: Span) -> int:
+    """Microseconds, days taken as 24 hours."""
+    return span.count * UNITS[span.unit.value]
+
+
+def span_in_words(span: Span) -> str:
+    """A span as a person would write it; exact ones of a day and more in hours."""
+    return in_words(span_length(span), "hour" if span.unit is SpanUnit.MICROSECOND else span.unit.value)

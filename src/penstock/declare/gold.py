@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from penstock.declare.columns import TIMEZONE_SHAPE
 from penstock.declare.composites import ListOf, MapOf, Record
-from penstock.declare.durations import DAY, SPAN_SHAPE, in_words
+from penstock.declare.durations import DAY, SPAN_SHAPE, span_in_words, span_length
 from penstock.declare.shapes import EXPRESSION_SHAPE, TEXT_SHAPE, WORD_SHAPE
 from penstock.declare.silver import ColumnTypes, column_list
 from penstock.declare.spec import Field, Named, Parsed, Section
@@ -132,7 +132,7 @@ def build_window(parsed: Parsed, report: Report) -> Window | None:
         return None
     whole, step = sizes
     if whole.count % step.count:
-        message = f"the size {in_words(length(whole))} is no multiple of {in_words(length(step))}"
+        message = f"the size {span_in_words(whole)} is no multiple of {span_in_words(step)}"
         report.add(
             options.mark(EVERY), "window-multiple", message, "Change one, so that every window starts with another."
         )
@@ -143,7 +143,7 @@ def build_window(parsed: Parsed, report: Report) -> Window | None:
         return None
     if step.unit is SpanUnit.MICROSECOND and timezone not in (UTC, "Etc/UTC"):
         message = "a time zone matters to windows of days and weeks only"
-        repair = "Write `1 day` instead of hours." if length(step) % DAY == 0 else "Remove `timezone`."
+        repair = "Write `1 day` instead of hours." if span_length(step) % DAY == 0 else "Remove `timezone`."
         report.add(options.mark(TIMEZONE), "window-timezone", message, repair)
         return None
     return Window(whole, step, timezone)
@@ -157,16 +157,11 @@ def same_unit(size: Span, every: Span, timezone: str) -> tuple[Span, Span] | Non
         if timezone != UTC:
             return None
         return (
-            Span(length(size), SpanUnit.MICROSECOND),
-            Span(length(every), SpanUnit.MICROSECOND),
+            Span(span_length(size), SpanUnit.MICROSECOND),
+            Span(span_length(every), SpanUnit.MICROSECOND),
         )
     if every.unit is SpanUnit.DAY:
         return Span(size.count * 7, SpanUnit.DAY), every
     if size.count % 7:
         return Span(size.count, SpanUnit.DAY), Span(every.count * 7, SpanUnit.DAY)
     return Span(size.count // 7, SpanUnit.WEEK), every
-
-
-def length(span: Span) -> int:
-    """Microseconds, days taken as 24 hours."""
-    return span.count * {SpanUnit.MICROSECOND: 1, SpanUnit.DAY: DAY, SpanUnit.WEEK: 7 * DAY}[span.unit]

@@ -204,9 +204,9 @@ def check_lookup_columns(entry: Named[Parsed], column: Column, known: ColumnType
         for name in written.value:
             known.check(name, "`on`", report)
         return
-    for name in column.lookup.on:
-        if name not in known.types:
-            message = f"the lookup goes by `{name}`, the key of `{column.lookup.reference}`, which is no column here"
+    for key in column.lookup.on:
+        if key not in known.types:
+            message = f"the lookup goes by `{key}`, the key of `{column.lookup.reference}`, which is no column here"
             report.add(entry.mark, "lookup-on", message, "Name the columns that hold the key: `on: [...]`.")
 
 

@@ -1,7 +1,7 @@
 """What a declaration may hold: fields, sections and shapes.
 
-A shape reads one kind of value and knows how to describe itself; a field is a name with a shape and documentation;
-a section is a mapping with known fields. The sections of the files are in `source.py`, `silver.py`, `gold.py` and so on.
+A shape reads one kind of value and can describe itself; a field is a name with a shape and documentation; a section is
+a mapping with known fields. The sections of the files are in `source.py`, `silver.py`, `gold.py` and so on.
 From this one description come parsing, findings about unknown fields, the JSON schema (`schema.py`) and the reference
 pages (`pages.py`). Shapes of scalars are in `shapes.py`, of lists and mappings in `composites.py`.
 """
