@@ -44,10 +44,9 @@ def test_integers_keep_every_digit(numbers: list[int | None], skip: int) -> None
 def test_decimals_keep_every_digit_without_an_exponent(
     unscaled: list[int | None], scale: int, width: int, skip: int
 ) -> None:
-    expected = [None if number is None else Decimal(number).scaleb(-scale) for number in unscaled]
     kind = pa.decimal128(38, scale) if width == 128 else pa.decimal256(60, scale)
-    with_exact = [None if number is None else Decimal(f"{number}E{-scale}") for number in unscaled]
-    column = pa.array(with_exact, kind).slice(skip)
+    expected = [None if number is None else Decimal(f"{number}E{-scale}") for number in unscaled]
+    column = pa.array(expected, kind).slice(skip)
     assert not any("E" in row for row in rows(column))
     found = [None if value is None else Decimal(value) for value in parsed(column)]  # type: ignore[arg-type]
     assert found == expected[skip:]

@@ -11,6 +11,7 @@ import hashlib
 import os
 from collections import deque
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 import numpy as np
@@ -58,6 +59,7 @@ ACCEPTED_SUFFIXES = {
 """File names that belong to a declared format, without the suffix of a compression. Parquet rows are JSON records."""
 
 
+@lru_cache(maxsize=64)
 def content_of(path: str, declared: Format) -> Content | None:
     """How the file at `path` is read under the declared format; None when its name does not belong to the format."""
     stem, suffix = os.path.splitext(path.lower())

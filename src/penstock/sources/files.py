@@ -85,11 +85,16 @@ class FolderSource:
         self._lock = threading.Lock()
         self._planned: deque[tuple[int, int, pa.Table]] = deque()
         self._digests: OrderedDict[int, int] = OrderedDict()
+        self._loss: tuple[int, SourceLost | None] = (-1, None)
 
     # -- planning -----------------------------------------------------------------------------------------------------
 
     def plan(self, position: Position, bounds: Bounds) -> tuple[Range, ...]:
         offset = position.get(0, 0)
+        lost_at, loss = self._loss
+        self._loss = (-1, None)
+        if loss is not None and lost_at == offset:
+            raise loss
         self._intake.move_to(offset, self._digests.get(offset))
         pieces: list[tuple[int, str, pa.RecordBatch]] = []
         rows, size = 0, 0
@@ -102,10 +107,11 @@ class FolderSource:
                 pieces.append((first, hint, taken[0]))
                 rows, size = rows + taken[0].num_rows, size + taken[1]
                 self._note_digest(cursor.offset, cursor.digest())
-        except SourceLost:
-            # What lies before the loss is delivered first; the next plan comes upon it again.
+        except SourceLost as loss:
             if not pieces:
                 raise
+            # What lies before the loss is delivered first; the next plan raises it.
+            self._loss = (pieces[-1][0] + pieces[-1][2].num_rows, loss)
         finally:
             self._catalogue.keep()
         if not pieces:
@@ -185,8 +191,7 @@ class FolderSource:
         entries = list(self._catalogue.overlapping(span.start, span.end))
         if not entries or (entries[-1].end is not None and entries[-1].end < span.end):
             # Another process may have taken files in since this one read the manifest.
-            self._catalogue = Catalogue(self._manifest, self._incarnation)
-            entries = list(self._catalogue.overlapping(span.start, span.end))
+            entries = list(Catalogue(self._manifest, self._incarnation).overlapping(span.start, span.end))
         return entries
 
     def _from_file(self, entry: FileEntry, start: int, end: int, span: Range) -> Iterator[pa.Table]:

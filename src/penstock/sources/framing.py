@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -254,13 +255,14 @@ class LogicalLines:
             return stops, end
         odd = self._not_plain(content, stops, quotes)
         keep = np.ones(len(stops), bool)
+        places = stops.tolist()
         line = 0
-        for candidate in odd:
+        for candidate in odd.tolist():
             if candidate < line:
                 continue
-            last = self._last_line(data, stops, int(candidate), final=final)
+            last = self._last_line(data, places, candidate, final=final)
             if last is None:
-                return stops[:candidate][keep[:candidate]], int(stops[candidate - 1]) + 1 if candidate else 0
+                return stops[:candidate][keep[:candidate]], places[candidate - 1] + 1 if candidate else 0
             keep[candidate:last] = False
             line = last + 1
         return stops[keep], end
@@ -284,14 +286,14 @@ class LogicalLines:
         uneven[lines[wrong]] = True
         return np.flatnonzero(uneven)
 
-    def _last_line(self, data: bytes, stops: NDArray[np.int64], first: int, *, final: bool) -> int | None:
+    def _last_line(self, data: bytes, stops: list[int], first: int, *, final: bool) -> int | None:
         """The index of the line that ends the record which begins with line `first`; None while more is needed."""
-        start = int(stops[first - 1]) + 1 if first else 0
+        start = stops[first - 1] + 1 if first else 0
         last_allowed = first + CSV_RECORD_LINES_MAX - 1
-        by_lines = int(stops[last_allowed]) + 1 if last_allowed < len(stops) else None
-        reach = min(int(stops[-1]) + 1 if by_lines is None else by_lines, start + self._limit + 2)
+        by_lines = stops[last_allowed] + 1 if last_allowed < len(stops) else None
+        reach = min(stops[-1] + 1 if by_lines is None else by_lines, start + self._limit + 2)
         match = self._record.match(data, start, reach)
         if match is not None:
-            return int(np.searchsorted(stops, match.end() - 1))
+            return bisect_left(stops, match.end() - 1, first)
         is_bounded = by_lines is not None or len(data) - start > self._limit + 2
         return first if is_bounded or final else None

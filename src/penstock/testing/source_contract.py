@@ -45,7 +45,8 @@ class SourceCase:
 
 def drain(source: Source, position: Position, bounds: Bounds = EVERYTHING) -> tuple[list[Range], dict[int, int]]:
     """All ranges from a position on, planned one after the other, and the position after them."""
-    reached, found = dict(position), []
+    reached = dict(position)
+    found: list[Range] = []
     while ranges := source.plan(reached, bounds):
         found += ranges
         reached = after(reached, ranges)
