@@ -119,6 +119,7 @@ COLUMN = Section(
     "a column",
     "A column of the silver table. Without `from`, `lookup` or `sql` its value is the field of its own name.",
     (TYPE, REQUIRED, FROM, LOOKUP_FIELD, ON, SQL, UNIT, FORMAT, TIMEZONE, FOLD),
+    example='type: timestamp\nfrom: payload.at\nformat: "%d.%m.%Y %H:%M"\ntimezone: Europe/Berlin\nrequired: true',
 )
 COLUMN_SHAPE = Record(COLUMN, short=TYPE)
 

@@ -65,12 +65,13 @@ class MapOf(Generic[T]):
 
     @property
     def words(self) -> str:
-        return f"{self.plural} by name"
+        below = self.item.sections()
+        return f"[{self.plural}](#{below[0].name}) by name" if below else f"{self.plural} by name"
 
     def read(self, node: Node, reading: Reading) -> Located[tuple[Named[T], ...]] | None:
         if not isinstance(node, Fields):
             repair = "Write `name: value`, one below the other."
-            reading.add(node, "wrong-shape", f"expected {self.words}, found {describe(node)}", repair)
+            reading.add(node, "wrong-shape", f"expected {self.plural} by name, found {describe(node)}", repair)
             return None
         if len(node.entries) > self.count_max:
             message = f"there are {len(node.entries)} {self.plural}, more than {self.count_max}"
@@ -172,7 +173,10 @@ class OneOf:
 
     @property
     def words(self) -> str:
-        return " or ".join(f"`{option.name}`" for option in self.options)
+        names = (
+            f"[`{option.name}`](#{option.name})" if option.fields else f"`{option.name}`" for option in self.options
+        )
+        return " or ".join(names)
 
     def read(self, node: Node, reading: Reading) -> Located[tuple[Section, Parsed]] | None:
         if isinstance(node, Scalar) and not node.is_empty:

@@ -1,12 +1,10 @@
 """Reference pages in Markdown, made from the sections that the parser itself reads by.
 
-`python -m penstock.declare.pages docs/reference` writes them; a test says whether they are up to date.
+`python -m penstock.declare docs/reference` writes them; a test says whether they are up to date.
 """
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from penstock.declare.codes import CODES
@@ -19,7 +17,7 @@ from penstock.settings import SETTINGS
 if TYPE_CHECKING:
     from penstock.declare.spec import Field, Section
 
-GENERATED = "<!-- Made from the source by `python -m penstock.declare.pages docs/reference`; edits are lost. -->\n"
+GENERATED = "<!-- Made by `python -m penstock.declare docs/reference`; edits are lost. -->\n"
 
 TYPES = (
     ("string", "Text. A JSON number only where its text survives."),
@@ -43,6 +41,29 @@ PATHS = (
 )
 
 
+TYPES_TEXT = (
+    "Missing and null are NULL; in CSV so is an empty field. Every type but the floats holds a value "
+    "exactly or refuses it (rule `type:<column>`)."
+)
+
+DURATIONS_TEXT = (
+    "A number and a unit: `500 ms`, `10 seconds`, `1 minute`, `2h`, `1 day`, `1 week`. As windows, days "
+    "and weeks are calendar days and weeks of the time zone; `24 hours` are 24 hours."
+)
+
+VARIABLES_TEXT = (
+    "`${NAME}` stands for the environment variable in connection settings: the source's options, the "
+    "`file` of a reference, the `lake` of a project. Elsewhere it is a finding."
+)
+
+YAML_TEXT = (
+    "YAML 1.2: `yes` and `010` are texts. Anchors, aliases and merge keys (`<<`) work; what `<<` brings "
+    "stands where it does, unless the same key is written out."
+)
+
+CHANGES_TEXT = "Everything else would change the meaning of rows already written, and is refused."
+
+
 def reference_pages() -> dict[str, str]:
     """File name -> Markdown, for every page of the reference that comes from the declaration's specs."""
     return {
@@ -54,44 +75,34 @@ def reference_pages() -> dict[str, str]:
 
 
 def declaration_page() -> str:
-    page = sections_page("The declaration", PIPELINE)
     types = table(("type", "accepts"), [(f"`{name}`", text) for name, text in TYPES])
     paths = table(("path", "finds"), [(f"`{name}`", text) for name, text in PATHS])
     allowed = "".join(f"* {change}\n" for change in CHANGES_ALLOWED)
-    return (
-        f"{page}\n## Types\n\nMissing and null are NULL; in CSV so is an empty field. Every type but the floats holds a "
-        f"value exactly or refuses it (rule `type:<column>`).\n\n{types}\n## Field paths\n\n{paths}\n"
-        "## Durations\n\nA number and a unit: `500 ms`, `10 seconds`, `1 minute`, `2h`, `1 day`, `1 week`. As windows days "
-        "and weeks are calendar days and weeks of the time zone.\n\n"
-        "## Variables\n\n`${NAME}` stands for the environment variable in connection settings: the source's options, the "
-        "`file` of a reference, the `lake` of a project. Elsewhere it is a finding.\n\n"
-        "## YAML\n\nYAML 1.2: `yes` and `010` are texts. Anchors, aliases and merge keys (`<<`) work; what `<<` brings "
-        "stands where it does, unless the same key is written out.\n\n"
-        f"## Changing a declaration\n\nWhat may change in a pipeline that has run:\n\n{allowed}\nEverything else would "
-        "change the meaning of rows already written, and is refused.\n"
+    return "\n".join(
+        (
+            sections_page("The declaration", PIPELINE),
+            f"## Types\n\n{TYPES_TEXT}\n\n{types}",
+            f"## Field paths\n\n{paths}",
+            f"## Durations\n\n{DURATIONS_TEXT}\n",
+            f"## Variables\n\n{VARIABLES_TEXT}\n",
+            f"## YAML\n\n{YAML_TEXT}\n",
+            "## Changing a declaration\n",
+            f"What may change in a pipeline that has run:\n\n{allowed}\n{CHANGES_TEXT}\n",
+        )
     )
 
 
 def project_page() -> str:
-    rows = [
-        (
-            f"`{setting.file_key}`",
-            f"`{setting.flag}`",
-            f"`{setting.environment_name}`",
-            setting.default_text,
-            setting.doc,
-        )
+    head = ("in the file", "flag", "environment", "default")
+    rows: list[tuple[str, ...]] = [
+        (f"`{setting.file_key}`", f"`{setting.flag}`", f"`{setting.environment_name}`", setting.default_text)
         for setting in SETTINGS
     ]
-    places = table(("in the file", "flag", "environment", "default", ""), rows)
-    return (
-        sections_page("The project file", PROJECT)
-        + f"\n## Where settings come from\n\nThe first place that has one: flag, environment, file, default.\n\n{places}"
-    )
+    return f"{sections_page('The project file', PROJECT)}\n## Names of settings\n\n{table(head, rows)}"
 
 
 def findings_page() -> str:
-    rows = [(f"`{code}`", meaning) for code, meaning in CODES.items()]
+    rows: list[tuple[str, ...]] = [(f"`{code}`", meaning) for code, meaning in CODES.items()]
     return (
         f"{GENERATED}\n# Findings\n\n`penstock check` prints every finding as `file:line:column: code: message` with its "
         "repair below. These codes are about declarations; expressions have codes of their own.\n\n"
@@ -122,10 +133,10 @@ def reachable(root: Section) -> list[Section]:
 def section_text(section: Section) -> str:
     now = [field for field in section.fields if not field.later]
     later = [f"`{field.name}`" for field in section.fields if field.later]
-    text = f'<a id="{section.name}"></a>\n\n## {section.title.capitalize()}\n\n{section.doc}\n'
+    text = f'<a id="{section.name}"></a>\n\n## {section.title[0].upper()}{section.title[1:]}\n\n{section.doc}\n'
     if now:
         text += "\n" + table(("field", "takes", "default", ""), [field_row(field) for field in now])
-        examples = "\n".join(field.example for field in now if field.example)
+        examples = section.example or "\n".join(field.example for field in now if field.example)
         text += f"\n```yaml\n{examples}\n```\n"
     if later:
         text += f"\nNot in this version: {', '.join(later)}.\n"
@@ -143,15 +154,3 @@ def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
     lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
     return "\n".join(lines) + "\n"
-
-
-def main(arguments: list[str]) -> None:
-    """Write all pages into the folder named."""
-    folder = Path(arguments[0])
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in reference_pages().items():
-        (folder / name).write_text(text, encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -1,4 +1,4 @@
-"""A project folder: `penstock.yaml`, `pipelines/*.yaml`, `tests/*.yaml` -> settings, nouns, and all findings at once."""
+"""A project folder: `penstock.yaml`, `pipelines/*.yaml`, `tests/*.yaml` -> settings and nouns, and all findings."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ PATTERN = Field(
     "pattern",
     PATTERN_SHAPE,
     "Matches a whole line; its named groups are the fields.",
-    r"pattern: '(?P<level>[A-Z]+) (?P<message>.*)'",
+    r"pattern: '(?P<level>[A-Z]+) (?P<payload>.*)'",
     required=True,
 )
 JSON_GROUP = Field("json", WORD_SHAPE, "The group that holds JSON; its members are fields, too.", "json: payload")
@@ -157,6 +157,7 @@ SOURCE = Section(
     "the source",
     "Where events come from: one of `push`, `files`, `simulate`, and how to read it.",
     (*ORIGINS, KAFKA_FIELD, FORMAT, RECORDS, WHERE, ON_DATA_LOSS),
+    example="files: {path: incoming}\nformat: {csv: {delimiter: \";\"}}\nwhere: type = 'trade'",
 )
 
 

@@ -98,13 +98,17 @@ class Field(Generic[T]):
 
 @dataclass(frozen=True)
 class Section:
-    """A mapping with known fields. `extensions` allows `x-...` keys, which are ignored (a place for anchors)."""
+    """A mapping with known fields. `extensions` allows `x-...` keys, which are ignored (a place for anchors).
+
+    `example` is for the reference; without one, the examples of the fields together are.
+    """
 
     name: str
     title: str
     doc: str
     fields: tuple[Field[Any], ...]
     extensions: bool = False
+    example: str = ""
 
     def field(self, name: str) -> Field[Any] | None:
         return next((known for known in self.fields if known.name == name), None)

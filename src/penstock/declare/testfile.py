@@ -132,6 +132,7 @@ RECORD = Section(
     "a record",
     "One record with what is around it; at most one of `value`, `raw` and `base64`.",
     (VALUE, RAW, BASE64, RECORD_KEY, RECORD_TIME, HEADERS),
+    example="value: {id: A}\nkey: A\nheaders: {origin: x}",
 )
 
 
