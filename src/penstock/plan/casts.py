@@ -1,8 +1,6 @@
-"""How a raw value becomes a typed one, as SQL, never changing it silently (DESIGN 5, "Values are never changed silently").
+"""How a raw value becomes a typed one, as SQL, never changing it silently (DESIGN 5).
 
-A value arrives in one of four forms. Each cast has a fast expression, right for the plain way of writing a value and
-NULL for every other, and a slow one, which decides about the rest and is evaluated for the rest only. Where both are
-NULL the value does not fit the type. What is accepted:
+A value arrives in one of four forms (`forms.py`). What is accepted:
 
 | type | text accepted |
 |---|---|
@@ -25,8 +23,7 @@ from typing import TYPE_CHECKING
 
 from penstock.plan import times
 from penstock.plan.forms import STRICT_JSON, TEXT_OF_BYTES, UNQUOTED, Cast, Form, sql_type
-from penstock.plan.numbers import NUMBER, exact_text
-from penstock.plan.sqltext import literal
+from penstock.plan.numbers import exact_number, is_number, trimmed
 
 if TYPE_CHECKING:
     from penstock.model.pipeline import Column
@@ -36,98 +33,95 @@ if TYPE_CHECKING:
 def cast(column: Column, form: Form) -> Cast:
     """The cast of a raw value of this form to the column's type."""
     assert column.type is not None
-    kind = column.type.kind
     if form is Form.TIME:
-        return Cast("{value}", "{value}")
-    if kind == "binary":
-        return _binary(form)
-    if form is Form.BYTES:
-        return _of_bytes(_of_text(column, column.type))
+        return Cast((), "{value}")
+    if form is Form.JSON:
+        return _of_json(column, column.type)
     if form is Form.TEXT:
         return _of_text(column, column.type)
-    return _of_json(column, column.type)
+    if column.type.kind == "binary":
+        return Cast((), "{value}")
+    return _of_text(column, column.type).behind(TEXT_OF_BYTES)
 
 
 def _of_json(column: Column, column_type: ColumnType) -> Cast:
     kind = column_type.kind
     if kind == "string":
+        # What is not in quotes: an integer that JSON parsers agree about keeps its text, nothing else does.
         integer = (
-            "CASE WHEN regexp_full_match({value}, '-?[0-9]{1,20}') AND TRY_CAST({value} AS HUGEINT) "
-            "BETWEEN -9223372036854775808 AND 18446744073709551615 THEN {value} END"
+            "CASE WHEN CAST({s0} AS VARCHAR) = {text} AND {s0} BETWEEN -9223372036854775808 AND 18446744073709551615 "
+            "THEN {text} END"
         )
-        return Cast("NULL", "CASE WHEN starts_with({value}, '\"') THEN {value} ->> '$' END", integer)
+        quoted = "CASE WHEN starts_with({value}, '\"') THEN {value} ->> '$' END"
+        return Cast((), quoted, ("TRY_CAST({text} AS HUGEINT)", integer))
     if kind == "json":
-        return Cast("NULL", "{value}")
+        return Cast((), "{value}")
     if kind == "boolean":
-        return Cast("NULL", _boolean(quote='"'))
+        return Cast((), _boolean("", '"'))
+    if kind == "binary":
+        return _base64()
     if kind in ("date", "timestamp"):
         return times.cast(column, UNQUOTED)
-    slow = _number(column_type).replace("{text}", UNQUOTED)
-    probe = f"TRY_CAST({{value}} AS {sql_type(column_type)})"
     if column_type.is_float:
         # A JSON number is never written in a way that a cast would misread; a quoted one does not cast.
-        return Cast(probe, "CASE WHEN isfinite({probe}) THEN {probe} END", slow)
-    return Cast(probe, _plain(column_type), slow)
+        probe = f"TRY_CAST({{value}} AS {sql_type(column_type)})"
+        return Cast((probe,), "CASE WHEN isfinite({p0}) THEN {p0} END", _float_slow(column_type))
+    return _number(column_type)
 
 
 def _of_text(column: Column, column_type: ColumnType) -> Cast:
     kind = column_type.kind
     if kind == "string":
-        return Cast("NULL", "{value}")
+        return Cast((), "{value}")
     if kind == "json":
         fault = f"CASE WHEN json_valid({{value}}) THEN {STRICT_JSON}(encode({{value}})) ELSE 'not JSON' END"
-        wrapped = 'from_json(\'{"v":\' || {value} || \'}\', \'{"v":"JSON","n":"DECIMAL(18,3)"}\').v'
-        return Cast("NULL", f"CASE WHEN {fault} IS NULL THEN CAST({wrapped} AS VARCHAR) END")
+        kept = "CASE WHEN {p0} IS NULL THEN '{\"v\":' || {value} || '}' END"
+        written = 'CAST(from_json({p1}, \'{"v":"JSON","n":"DECIMAL(18,3)"}\').v AS VARCHAR)'
+        return Cast((fault, kept), written)
     if kind == "boolean":
-        return Cast("NULL", _boolean(quote=""))
+        return Cast((), _boolean(""))
+    if kind == "binary":
+        return Cast((), "encode({value})")
     if kind in ("date", "timestamp"):
         return times.cast(column, "{value}")
-    slow = _number(column_type).replace("{text}", "{value}")
-    probe = f"TRY_CAST({{value}} AS {sql_type(column_type)})"
     if column_type.is_float:
-        return Cast(
-            probe,
-            f"CASE WHEN isfinite({{probe}}) AND regexp_full_match({{value}}, {literal(NUMBER)}) THEN {{probe}} END",
-        )
-    return Cast(probe, _plain(column_type), slow)
+        probe = f"TRY_CAST({{value}} AS {sql_type(column_type)})"
+        return Cast((probe,), f"CASE WHEN isfinite({{p0}}) AND {is_number('{value}')} THEN {{p0}} END")
+    return _number(column_type)
 
 
-def _of_bytes(text: Cast) -> Cast:
-    """The same cast behind the decoding of bytes; keys and headers are short, so nothing is shared."""
-    value = "(" + TEXT_OF_BYTES + ")"
-
-    def decoded(sql: str) -> str:
-        return sql.replace("{probe}", f"({text.probe})").replace("{value}", value)
-
-    whole = decoded(text.fast)
-    return Cast("NULL", whole if text.slow is None else f"coalesce({whole}, {decoded(text.slow)})")
-
-
-def _plain(column_type: ColumnType) -> str:
-    """The probe, where writing it out again gives the text that it was read from (but for zeros at the end)."""
-    if column_type.is_integer:
-        return "CASE WHEN CAST({probe} AS VARCHAR) = {value} THEN {probe} END"
-    return "CASE WHEN starts_with(CAST({probe} AS VARCHAR), {value}) THEN {probe} END"
+def _number(column_type: ColumnType) -> Cast:
+    """Integers and decimals: fast where writing the number out again gives the text it was read from."""
+    name = sql_type(column_type)
+    exotic = f"TRY_CAST({exact_number('{text}', scale=column_type.scale)} AS {name})"
+    slow = (
+        trimmed("{text}"),
+        f"TRY_CAST({{s0}} AS {name})",
+        f"CASE WHEN {_is_plain(column_type, '{s1}', '{s0}')} THEN {{s1}} WHEN {{text}} IS NOT NULL THEN {exotic} END",
+    )
+    plain = f"CASE WHEN {_is_plain(column_type, '{p0}', '{value}')} THEN {{p0}} END"
+    return Cast((f"TRY_CAST({{value}} AS {name})",), plain, slow)
 
 
-def _number(column_type: ColumnType) -> str:
-    """The typed value of the number written as `{text}`, whatever the notation; NULL when the type does not hold it."""
-    if column_type.is_float:
-        typed = f"TRY_CAST({{text}} AS {sql_type(column_type)})"
-        return f"CASE WHEN regexp_full_match({{text}}, {literal(NUMBER)}) AND isfinite({typed}) THEN {typed} END"
-    return f"TRY_CAST({exact_text('{text}', scale=column_type.scale)} AS {sql_type(column_type)})"
+def _is_plain(column_type: ColumnType, number: str, text: str) -> str:
+    """SQL condition: the number is written as `text`, but for zeros at the end of its fraction."""
+    written = f"CAST({number} AS VARCHAR)"
+    return f"{written} = {text}" if column_type.is_integer else f"starts_with({written}, {text})"
 
 
-def _boolean(quote: str) -> str:
-    cases = " ".join(f"WHEN '{mark}{word}{mark}' THEN {word}" for mark in {"", quote} for word in ("true", "false"))
+def _float_slow(column_type: ColumnType) -> tuple[str, ...]:
+    return (
+        f"CASE WHEN {is_number('{text}')} THEN TRY_CAST({{text}} AS {sql_type(column_type)}) END",
+        "CASE WHEN isfinite({s0}) THEN {s0} END",
+    )
+
+
+def _boolean(*quotes: str) -> str:
+    cases = " ".join(f"WHEN '{mark}{word}{mark}' THEN {word}" for mark in quotes for word in ("true", "false"))
     return f"CASE {{value}} {cases} END"
 
 
-def _binary(form: Form) -> Cast:
-    if form is Form.BYTES:
-        return Cast("NULL", "{value}")
-    if form is Form.TEXT:
-        return Cast("NULL", "encode({value})")
+def _base64() -> Cast:
     text = "CASE WHEN starts_with({value}, '\"') THEN {value} ->> '$' END"
     # Writing the bytes out again refuses the spellings of base64 that are not the canonical one.
-    return Cast(f"TRY(from_base64({text}))", f"CASE WHEN to_base64({{probe}}) = {text} THEN {{probe}} END")
+    return Cast((text, "TRY(from_base64({p0}))"), "CASE WHEN to_base64({p1}) = {p0} THEN {p1} END")

@@ -68,7 +68,7 @@ def _exactly(column: Column) -> str:
     value, kind = f"e._t_{column.name}.v", column.type.kind
     text = f"CAST({value} AS VARCHAR)"
     wanted = f"TRY_CAST({value} AS {sql_type(column.type)})"
-    arms: list[tuple[str, str]] = []
+    arms = [("FALSE", wanted)]
     if column.type.is_float:
         arms = [(_NUMBERS.replace("{value}", value), f"CASE WHEN isfinite({wanted}) THEN {wanted} END")]
     elif column.type.is_number:
@@ -86,15 +86,13 @@ def _exactly(column: Column) -> str:
     elif kind == "json":
         arms = [(f"typeof({value}) <> 'VARCHAR'", f"CAST(to_json({value}) AS VARCHAR)")]
     cases = " ".join(f"WHEN {condition} THEN {result}" for condition, result in arms)
-    read = _read_text(column, text)
-    return f"CASE {cases} ELSE {read} END" if cases else read
+    return f"CASE {cases} ELSE {_read(column, text)} END"
 
 
-def _read_text(column: Column, text: str) -> str:
-    """The value of text, as a raw field of plain text would be read."""
-    item = cast(column, Form.TEXT)
-
-    def fill(sql: str) -> str:
-        return sql.replace("{probe}", f"({item.probe})").replace("{value}", text)
-
-    return fill(item.fast) if item.slow is None else f"coalesce({fill(item.fast)}, {fill(item.slow)})"
+def _read(column: Column, text: str) -> str:
+    """The value of text, as a raw field of plain text would be read; only the plain way of writing it is taken."""
+    sql = cast(column, Form.TEXT)
+    filled = sql.fast
+    for number, probe in reversed(list(enumerate(sql.probes))):
+        filled = filled.replace(f"{{p{number}}}", f"({probe})")
+    return filled.replace("{value}", text)

@@ -14,7 +14,7 @@ _STRUCTURE = '{"o": "MAP(VARCHAR,JSON)", "n": "DECIMAL(18,3)"}'
 
 
 def members_of_object(text: str) -> str:
-    """SQL for the members of the JSON object in `text`, as (key, value) structs in their order, value NULL for null.
+    """SQL for the members of the JSON object in `text`, as structs (name VARCHAR, value JSON) in their order.
 
     An object with a key twice gives no map; then the first of each is taken, one record at a time.
     """
@@ -22,17 +22,19 @@ def members_of_object(text: str) -> str:
     def entries(sql: str) -> str:
         return f"map_entries(from_json('{{\"o\":' || {sql} || '}}', {literal(_STRUCTURE)}).o)"
 
-    return f"coalesce({entries(text)}, {entries(f'{FIRST_OF_KEYS}({text})')})"
+    found = f"coalesce({entries(text)}, {entries(f'{FIRST_OF_KEYS}({text})')})"
+    return f"list_transform({found}, lambda x: {{'name': x.key, 'value': x.value}})"
 
 
-def object_of_members(members: str) -> str:
-    """SQL for a JSON object of (key, value) structs; NULL for none."""
-    member = "to_json(x.key) || ':' || coalesce(CAST(x.value AS VARCHAR), 'null')"
-    written = f"'{{' || array_to_string(list_transform(m, lambda x: {member}), ',') || '}}'"
-    return let("m", members, f"CASE WHEN len(m) > 0 THEN {written} END")
+def object_of_members(members: str, *, quoted: bool = False) -> str:
+    """SQL for a JSON object of structs (name, value); NULL for none. `quoted`: the names are JSON strings already."""
+    name = "x.name" if quoted else "CAST(to_json(x.name) AS VARCHAR)"
+    member = f"{name} || ':' || coalesce(CAST(x.value AS VARCHAR), 'null')"
+    written = f"'{{' || array_to_string(list_transform(o, lambda x: {member}), ',') || '}}'"
+    return let("o", members, f"CASE WHEN len(o) > 0 THEN {written} END")
 
 
 def extra_of_object(text: str, declared: Sequence[str]) -> str:
     """SQL for the members of the object in `text` that are not declared; NULL for none."""
-    kept = f"list_filter({members_of_object(text)}, lambda y: NOT list_contains({text_list(declared)}, y.key))"
+    kept = f"list_filter({members_of_object(text)}, lambda m: NOT list_contains({text_list(declared)}, m.name))"
     return object_of_members(kept)

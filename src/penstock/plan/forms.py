@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -25,14 +26,25 @@ class Form(StrEnum):
 
 @dataclass(frozen=True)
 class Cast:
-    """SQL with `{value}` for the raw value and `{probe}` for the column that holds the result of `probe`.
+    """How a raw value becomes a typed one: SQL expressions, each in a layer of its own, so that nothing is written
+    twice (DuckDB takes as long to plan a query as to run it over many rows).
 
-    `fast` gives the typed value or NULL; `slow`, for values that `fast` left NULL, the typed value or NULL.
+    `{value}` stands for the raw value, `{p0}`, `{p1}` for the results of `probes`; `fast` gives the typed value, or
+    NULL for whatever is not written in the plain way. For those values `{text}` is the raw value as plain text, NULL
+    for all others; `{s0}`, `{s1}` are the results of `slow`, the last of which is the typed value or NULL.
     """
 
-    probe: str
+    probes: tuple[str, ...]
     fast: str
-    slow: str | None = None
+    slow: tuple[str, ...] = ()
+
+    def behind(self, probe: str) -> Cast:
+        """The same cast of the value that `probe` makes of the raw value first."""
+
+        def moved(sql: str) -> str:
+            return re.sub(r"\{p(\d+)\}", lambda match: f"{{p{int(match[1]) + 1}}}", sql).replace("{value}", "{p0}")
+
+        return Cast((probe, *(moved(sql) for sql in self.probes)), moved(self.fast), self.slow)
 
 
 SQL_TYPES = {
@@ -51,7 +63,10 @@ SQL_TYPES = {
 }
 
 STRICT_JSON = "penstock_json_fault"
-"""The Arrow function (`strict.py`) that says what keeps a text from being JSON; NULL for nothing."""
+"""The Arrow function (`strict.py`) that says what keeps bytes from being JSON; NULL for nothing."""
+
+EXACT_NUMBER = "penstock_exact_number"
+"""The Arrow function (`numbers.py`) that writes a number in any notation out plainly."""
 
 UNQUOTED = "CASE WHEN starts_with({value}, '\"') THEN {value} ->> '$' ELSE {value} END"
 TEXT_OF_BYTES = "CASE WHEN strlen(decode({value}, 'ignore')) = octet_length({value}) THEN decode({value}, 'ignore') END"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from penstock.limits import JSON_NESTING_MAX
+from penstock.limits import DETAIL_VALUE_CHARACTERS_MAX, JSON_NESTING_MAX
 from penstock.plan.extra import extra_of_object
 from penstock.plan.forms import STRICT_JSON, Form
 from penstock.plan.jsonfields import JsonFields
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from penstock.model.fields import FieldPath
+    from penstock.plan.stage import Taken
 
 _LENIENT = r",[ \t\r\n]*[}\]]|[:\[,][ \t\r\n]*[-+]?(?i:nan|inf)"
 """What only DuckDB takes for JSON: a comma before a closing bracket, and numbers that are not finite."""
@@ -48,10 +49,12 @@ class JsonStage:
             fields.update(_read(layers, [path for path in inner if not path.envelope], "r", "_json"))
         return layers, fields
 
-    def judge(self, layers: Layers, declared: Mapping[FieldPath, Field], odd: Sequence[str]) -> None:
-        layers.add([("_exact", _exact(declared)), ("_odd", any_of(odd))])
+    def judge(self, layers: Layers, taken: Sequence[Taken]) -> None:
+        layers.add([("_exact", _exact(taken))])
+        odd = any_of([item.odd for item in taken])
+        layers.add([("_odd", f"CASE WHEN e._exact THEN FALSE ELSE {odd} END")])
         if self._records is None:
-            layers.add([("_fault", _record_fault("e._exact AND NOT e._odd"))])
+            layers.add([("_fault", _record_fault("e._exact"))])
 
     def extra(self, whole_roots: Sequence[str]) -> str:
         undeclared = f"NOT list_has_all({text_list(whole_roots)}, json_keys(e._json))"
@@ -111,7 +114,7 @@ def lenient_only(text: str) -> str:
 
 
 def too_deep(text: str) -> str:
-    """SQL condition: `text`, if it is JSON, may be nested too deep. Depth d takes 2d bytes, of which d open brackets."""
+    """SQL condition: `text`, may be nested too deep: depth d takes d brackets that open and d that close."""
     closed = f"replace(replace({text}, '[', ''), '{{', '')"
     return (
         f"CASE WHEN strlen({text}) <= {2 * JSON_NESTING_MAX} THEN FALSE "
@@ -132,21 +135,34 @@ def _read(layers: Layers, paths: Sequence[FieldPath], prefix: str, source: str) 
     return fields
 
 
-def _exact(fields: Mapping[FieldPath, Field]) -> str:
-    """Whether an object holds nothing but its fields: the braces, and for each field its name in quotes, a colon, the
-    value and a comma, but for one comma."""
-    lengths = [
-        f"coalesce(strlen(e.{field.column}) + {len(path.root.encode()) + 4}, 0)"
-        for path, field in fields.items()
-        if len(path.steps) == 1 and not path.is_meta and not path.envelope
-    ]
-    return f"strlen(e._json) = {' + '.join(['1', *lengths])}"
+def _exact(taken: Sequence[Taken]) -> str:
+    """Whether an object holds nothing but fields that columns take whole, all written plainly: the braces, and for each
+    field its name in quotes, a colon, the value and a comma, but for one comma. Other fields only make it longer, as
+    does any other way to write one; a string's fast cast is its text without the quotes."""
+    lengths: dict[str, str] = {}
+    plain = []
+    for item in taken:
+        path = item.column.path
+        if path is None or len(path.steps) > 1 or path.is_meta or path.envelope:
+            continue
+        around = len(path.root.encode()) + 4
+        if item.column.type is not None and item.column.type.kind == "string":
+            lengths[item.field.column] = f"coalesce(strlen(e.{item.fast}) + {around + 2}, 0)"
+        else:
+            lengths.setdefault(item.field.column, f"coalesce(strlen(e.{item.field.column}) + {around}, 0)")
+            plain.append(f"NOT {item.odd}")
+    return " AND ".join([f"coalesce(strlen(e._json) = {' + '.join(['1', *lengths.values()])}, FALSE)", *plain])
 
 
 def _record_fault(harmless: str) -> str:
     """SQL for what is wrong with the record as such; NULL for nothing."""
+    excerpt = f"left(e._text, {DETAIL_VALUE_CHARACTERS_MAX})"
+    unreadable = (
+        "CASE WHEN strlen(e._text) <> e._size THEN 'not UTF-8: ' WHEN NOT json_valid(e._text) THEN 'not JSON: ' "
+        f"ELSE 'not a JSON object: ' END || {excerpt}"
+    )
     return f"""CASE
-    WHEN e._json IS NULL THEN {missing_value(f"coalesce({STRICT_JSON}(e.value), 'not a JSON object')")}
+    WHEN e._json IS NULL THEN {missing_value(unreadable)}
     WHEN {too_deep("e._text")} THEN {STRICT_JSON}(e.value)
     WHEN {harmless} THEN NULL
     WHEN {lenient_only("e._text")} THEN {STRICT_JSON}(e.value)

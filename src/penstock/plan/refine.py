@@ -7,22 +7,24 @@ ones use, so that nothing is computed twice; what is rare stands behind a CASE. 
 
 from __future__ import annotations
 
+import re
+from functools import partial
 from typing import TYPE_CHECKING
 
 from penstock.model.pipeline import CsvFormat, TextFormat
 from penstock.plan import derived, expressions, keys, verdict
 from penstock.plan.casts import cast
 from penstock.plan.csvformat import CsvStage, csv_headers
-from penstock.plan.forms import Form, text_of
+from penstock.plan.forms import text_of
 from penstock.plan.jsonformat import JsonStage
 from penstock.plan.nouns import RefinePlan
-from penstock.plan.numbers import NUMBER
-from penstock.plan.sqltext import literal
+from penstock.plan.numbers import is_number
+from penstock.plan.stage import Taken
 from penstock.plan.strict import FUNCTIONS
 from penstock.plan.textformat import TextStage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     import pyarrow as pa
 
@@ -51,7 +53,7 @@ def compile_refine(resolved: Resolved) -> RefinePlan:
         functions=FUNCTIONS,
         rules=verdict.rule_names(resolved),
         key_sql=keys.silver_keys(silver, {**resolved.types, "_timestamp": derived.TIMESTAMP}),
-        side_tables=csv_headers(source.format) if isinstance(source.format, CsvFormat) else _no_tables,
+        side_tables=_side_tables(source),
     )
 
 
@@ -63,6 +65,12 @@ def _stage(source: Source) -> Stage:
     return JsonStage(source.records)
 
 
+def _side_tables(source: Source) -> Callable[[pa.Table], Mapping[str, pa.Table]]:
+    if isinstance(source.format, CsvFormat) and source.format.header:
+        return partial(csv_headers, csv_format=source.format)
+    return _no_tables
+
+
 def _no_tables(_records: pa.Table) -> Mapping[str, pa.Table]:
     return {}
 
@@ -72,40 +80,49 @@ def _is_whole_root(path: FieldPath) -> bool:
 
 
 def _add_casts(stage: Stage, layers: Layers, fields: Mapping[FieldPath, Field], columns: list[Column]) -> None:
-    """From raw fields to typed columns: probes, fast casts, the record's fault, slow casts, what failed its type."""
-    casts: list[tuple[Column, Field, Cast]] = []
-    for column in columns:
-        assert column.path is not None
-        casts.append((column, fields[column.path], cast(column, fields[column.path].form)))
-    probes = [
-        (f"_p_{column.name}", _fill(item.probe, field, column)) for column, field, item in casts if item.probe != "NULL"
-    ]
-    layers.add(probes)
-    layers.add([(f"_f_{column.name}", _fill(item.fast, field, column)) for column, field, item in casts])
-    odd = [_odd(column, field) for column, field, _ in casts if field.form is Form.JSON]
-    declared = {column.path: field for column, field, _ in casts if column.path is not None}
-    stage.judge(layers, declared, odd)
-    typed = []
-    for column, field, item in casts:
-        fast, value = f"e._f_{column.name}", f"e.{field.column}"
-        if item.slow is None:
-            typed.append((column.name, fast))
-        else:
-            slow = _fill(item.slow, field, column)
-            typed.append((column.name, f"CASE WHEN {fast} IS NULL AND {value} IS NOT NULL THEN {slow} ELSE {fast} END"))
-    layers.add(typed)
+    """From raw fields to typed columns: probes, fast casts, the judgement of the record, slow casts (`forms.Cast`)."""
+    taken = [Taken(column, fields[column.path], f"_f_{column.name}") for column in columns if column.path is not None]
+    casts = [(item, cast(item.column, item.field.form)) for item in taken]
+    for number in range(max((len(parts.probes) for _, parts in casts), default=0)):
+        layers.add(
+            [
+                (f"_p{number}_{item.column.name}", _fill(parts.probes[number], item))
+                for item, parts in casts
+                if number < len(parts.probes)
+            ]
+        )
+    layers.add([(item.fast, _fill(parts.fast, item)) for item, parts in casts])
+    stage.judge(layers, taken)
+    hard = [(item, parts) for item, parts in casts if parts.slow]
+    layers.add([(f"_x_{item.column.name}", _hard_text(item)) for item, _ in hard])
+    for number in range(max((len(parts.slow) for _, parts in hard), default=0)):
+        layers.add(
+            [
+                (f"_s{number}_{item.column.name}", _fill(parts.slow[number], item))
+                for item, parts in hard
+                if number < len(parts.slow)
+            ]
+        )
+    layers.add([(item.column.name, _typed(item, parts)) for item, parts in casts])
 
 
-def _fill(sql: str, field: Field, column: Column) -> str:
-    return sql.replace("{probe}", f"e._p_{column.name}").replace("{value}", f"e.{field.column}")
+def _fill(sql: str, item: Taken) -> str:
+    name = item.column.name
+    sql = re.sub(r"\{([ps][0-9]+)\}", rf"e._\1_{name}", sql)
+    return sql.replace("{text}", f"e._x_{name}").replace("{value}", f"e.{item.field.column}")
 
 
-def _odd(column: Column, field: Field) -> str:
-    """SQL condition: the field is there, but not written so plainly that nothing strange can be in it."""
-    value = f"e.{field.column}"
-    if column.type is not None and column.type.kind == "json":
-        return f"(NOT starts_with({value}, '\"'))"
-    return f"({value} IS NOT NULL AND e._f_{column.name} IS NULL)"
+def _hard_text(item: Taken) -> str:
+    """The raw value as text where the fast cast did not take it, else NULL."""
+    text = text_of(item.field.form, f"e.{item.field.column}")
+    return f"CASE WHEN e._odd THEN CASE WHEN e.{item.fast} IS NULL THEN {text} END END"
+
+
+def _typed(item: Taken, parts: Cast) -> str:
+    if not parts.slow:
+        return f"e.{item.fast}"
+    slow = f"e._s{len(parts.slow) - 1}_{item.column.name}"
+    return f"CASE WHEN e._odd THEN coalesce(e.{item.fast}, {slow}) ELSE e.{item.fast} END"
 
 
 def _selected(resolved: Resolved, fields: Mapping[FieldPath, Field]) -> str:
@@ -118,7 +135,7 @@ def _selected(resolved: Resolved, fields: Mapping[FieldPath, Field]) -> str:
         field = fields[path]
         text = text_of(field.form, f"e.{field.column}")
         if kind == "number":
-            return f"CASE WHEN regexp_full_match({text}, {literal(NUMBER)}) THEN TRY_CAST({text} AS DOUBLE) END"
+            return f"CASE WHEN {is_number(text)} THEN TRY_CAST({text} AS DOUBLE) END"
         if kind == "boolean":
             return f"CASE {text} WHEN 'true' THEN TRUE WHEN 'false' THEN FALSE END"
         return text

@@ -103,9 +103,14 @@ def _cycle(column: Column, cyclic: tuple[str, ...]) -> Finding:
 
 
 def _where(pipeline: Pipeline) -> tuple[tuple[FieldPath, ...], list[Finding]]:
+    """The fields that `where` reads, in the order of first use."""
     if pipeline.source.where is None:
         return (), []
-    bound = expressions.bind_fields(pipeline.source.where, lambda path, kind: "NULL")
+
+    def unknown(_path: FieldPath, _kind: expressions.FieldKind) -> str:
+        return "NULL"
+
+    bound = expressions.bind_fields(pipeline.source.where, unknown)
     return ((), list(bound)) if isinstance(bound, tuple) else (bound.paths, [])
 
 

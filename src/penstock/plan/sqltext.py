@@ -56,7 +56,7 @@ class Layers:
         return f"layer_{len(self._texts) - 1}"
 
     def add(self, columns: Sequence[tuple[str, str]], joins: str = "") -> None:
-        """A layer with further columns, given as (name, SQL). `joins` follows the FROM clause; the row so far is `e`."""
+        """A layer with further columns, given as (name, SQL). `joins` follows FROM; the row so far is `e`."""
         if columns:
             items = ",\n  ".join(f"{sql} AS {identifier(name)}" for name, sql in columns)
             self._texts.append(f"SELECT e.*,\n  {items}\nFROM {self._last} AS e{joins}")

@@ -1,16 +1,18 @@
-"""What a format does for the refine SQL (`Stage`), and what all formats share: the record's own columns and meta fields."""
+"""What a format does for the refine SQL (`Stage`), and what all share: the record's own columns and meta fields."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from penstock.model.fields import FieldPath
 from penstock.plan.forms import Form
 from penstock.plan.sqltext import Layers, identifier, literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from penstock.model.fields import FieldPath
+    from penstock.model.pipeline import Column
 
 TOO_LARGE_HEADER = "penstock.too_large"
 """The header of a bronze row whose value was over the size limit and is not kept."""
@@ -28,18 +30,34 @@ class Field:
     form: Form
 
 
+@dataclass(frozen=True)
+class Taken:
+    """A raw field that a column takes, and the layers' column that holds its fast cast."""
+
+    column: Column
+    field: Field
+    fast: str
+
+    @property
+    def odd(self) -> str:
+        """SQL condition: there is a value, but not one so plain that nothing strange is in it."""
+        if self.field.form is Form.JSON and self.column.type is not None and self.column.type.kind == "json":
+            return f"coalesce(NOT starts_with(e.{self.field.column}, '\"'), FALSE)"
+        return f"(e.{self.field.column} IS NOT NULL AND e.{self.fast} IS NULL)"
+
+
 class Stage(Protocol):
     """A format: from records to raw fields. The calls come in this order, each adding layers.
 
     `open` gives events: BASE_COLUMNS, `_index`, `_element`, and a column per path. Then the caller adds fast casts.
-    `judge` gets the fields that columns take, and conditions that say that one is not written plainly, and adds `_fault`: what makes the record
-    malformed, or NULL. `extra` gives SQL for the undeclared fields as a JSON object, or NULL where there are none;
-    `whole_roots` are the fields that columns take whole. In SQL the row so far is `e`.
+    `judge` gets the fields that columns take, and adds `_odd`: whether any is not written plainly, and `_fault`:
+    what makes the record malformed, or NULL. `extra` gives SQL for the undeclared fields as a JSON object, or NULL
+    where there are none; `whole_roots` are the fields that columns take whole. In SQL the row so far is `e`.
     """
 
     def open(self, paths: Sequence[FieldPath]) -> tuple[Layers, Mapping[FieldPath, Field]]: ...
 
-    def judge(self, layers: Layers, declared: Mapping[FieldPath, Field], odd: Sequence[str]) -> None: ...
+    def judge(self, layers: Layers, taken: Sequence[Taken]) -> None: ...
 
     def extra(self, whole_roots: Sequence[str]) -> str: ...
 

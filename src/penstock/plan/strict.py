@@ -16,7 +16,8 @@ import orjson
 import pyarrow as pa
 
 from penstock.limits import JSON_NESTING_MAX
-from penstock.plan.forms import STRICT_JSON
+from penstock.plan.forms import EXACT_NUMBER, STRICT_JSON
+from penstock.plan.numbers import exact_texts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,7 +56,8 @@ def json_fault(value: bytes) -> str | None:
         value.decode()
     except UnicodeDecodeError as error:
         return f"not UTF-8: byte 0x{value[error.start]:02x} at {error.start}"
-    depth = nesting(value)
+    # A depth of n takes n brackets that open and n that close.
+    depth = nesting(value) if len(value) > 2 * JSON_NESTING_MAX else 0
     if depth > JSON_NESTING_MAX:
         return f"nested {depth} deep; at most {JSON_NESTING_MAX}"
     try:
@@ -99,6 +101,7 @@ def _firsts_of_keys(values: pa.Array) -> pa.Array:
 
 
 FUNCTIONS = (
+    ArrowFunction(EXACT_NUMBER, ("VARCHAR", "INTEGER", "INTEGER"), "VARCHAR", exact_texts),
     ArrowFunction(STRICT_JSON, ("BLOB",), "VARCHAR", _json_faults),
     ArrowFunction(FIRST_OF_KEYS, ("VARCHAR",), "VARCHAR", _firsts_of_keys),
 )

@@ -21,52 +21,69 @@ if TYPE_CHECKING:
     from penstock.plan.stage import Field
 
 MALFORMED, TOO_LARGE, FUTURE = "malformed", "too_large", "future"
+_COLON = ": "
+"""Between a rule's name, which holds no blank, and the reason."""
 _VALID, _QUARANTINED, _SKIPPED = 0, 1, 2
+
+PLACE_COLUMNS = ("_row", "_source", "_partition", "_offset", "_index", "_timestamp", "_ingested_at")
 
 
 @dataclass(frozen=True)
 class _Check:
-    """A rule as the SQL sees it: `column` is true where the event fails, `detail` is SQL for the reason."""
+    """A rule as the SQL sees it: `fails` is true (never NULL) where the event fails, `detail` is SQL for the reason,
+    in as many parts as it likes.
+
+    `column` names the layer's column that holds `fails`, where it is too dear to be evaluated again.
+    """
 
     rule: str
-    action: Action
-    column: str
     fails: str
     detail: str
+    action: Action = Action.QUARANTINE
+    column: str = ""
+
+    @property
+    def reason(self) -> str:
+        """SQL: `rule: reason`, by which `_failed` finds the rule again."""
+        return f"concat({literal(self.rule + _COLON)}, {self.detail})"
+
+    @property
+    def condition(self) -> str:
+        return f"e.{self.column}" if self.column else self.fails
 
 
 def rule_names(resolved: Resolved) -> tuple[str, ...]:
     """Every rule name that can occur, the built-in ones first."""
-    return (MALFORMED, TOO_LARGE, *(check.rule for check in _checks(resolved, {})))
+    columns, rules = _column_checks(resolved, {}), _rule_checks(resolved)
+    return (MALFORMED, TOO_LARGE, *(check.rule for check in (*columns, *rules)))
 
 
 def add(layers: Layers, resolved: Resolved, fields: Mapping[FieldPath, Field]) -> None:
     """Add the layers that end the refine SQL: the columns of `RefinePlan`, in order."""
     silver = resolved.pipeline.silver
-    checks = _checks(resolved, fields)
+    columns, rules = _column_checks(resolved, fields), _rule_checks(resolved)
+    severe = [check for check in (*columns, *rules) if check.action is not Action.FLAG]
     event_time = f"e.{identifier(silver.event_time)}"
-    layers.add([(check.column, check.fails) for check in checks])
-    severe = [check for check in checks if check.action is not Action.FLAG]
+    layers.add([(check.column, check.fails) for check in rules])
     layers.add([("_status", _status(resolved, severe)), ("_bucket", keys.bucket(silver, event_time))])
     types = {**resolved.types, "_timestamp": TIMESTAMP}
-    layers.add([("_digest", f"CASE WHEN e._status = 0 THEN {keys.digest(silver, types, 'e._bucket')} END")])
+    layers.add(
+        [
+            ("_digest", f"CASE WHEN e._status = {_VALID} THEN {keys.digest(silver, types, 'e._bucket')} END"),
+            ("_reasons", _reasons(severe)),
+        ]
+    )
     high, low = keys.halves("e._digest")
     layers.select(
         [
-            "e._row",
-            "e._source",
-            "e._partition",
-            "e._offset",
-            "e._index",
-            "e._timestamp",
-            "e._ingested_at",
+            *(f"e.{name}" for name in PLACE_COLUMNS),
             *(f"e.{identifier(name)}" for name in resolved.types),
-            f"{_names(checks, Action.FLAG, 'e._status = 0')} AS _flags",
+            f"{_names(rules, Action.FLAG, f'e._status = {_VALID}')} AS _flags",
             "e._extra",
             "e._status",
-            f"{_failed(severe)} AS _failed",
-            f"{_names(checks, Action.STOP, 'e._status = 1 AND e._fault IS NULL')} AS _stop",
-            f"{_detail(severe)} AS _detail",
+            f"list_transform(e._reasons, lambda reason: split_part(reason, '{_COLON}', 1)) AS _failed",
+            f"{_names(rules, Action.STOP, f'e._status = {_QUARANTINED} AND e._fault IS NULL')} AS _stop",
+            "CASE WHEN len(e._reasons) > 0 THEN array_to_string(e._reasons, '; ') END AS _detail",
             f"{event_time} AS _event_time",
             "e._bucket",
             f"coalesce({high}, 0) AS _key_hi",
@@ -77,52 +94,55 @@ def add(layers: Layers, resolved: Resolved, fields: Mapping[FieldPath, Field]) -
     )
 
 
-def _checks(resolved: Resolved, fields: Mapping[FieldPath, Field]) -> list[_Check]:
-    """All checks but `malformed` and `too_large`, which leave nothing to check, in the order they are reported in."""
+def _column_checks(resolved: Resolved, fields: Mapping[FieldPath, Field]) -> list[_Check]:
+    """What can be wrong with each column's value, in table order; cheap enough to be evaluated more than once."""
     silver = resolved.pipeline.silver
     found: list[_Check] = []
-
-    def check(rule: str, fails: str, detail: str, action: Action = Action.QUARANTINE) -> None:
-        found.append(_Check(rule, action, f"_c{len(found)}", fails, detail))
-
     needed = {*silver.key, silver.event_time}
     for column in silver.columns:
         value = f"e.{identifier(column.name)}"
         absent = f"{value} IS NULL"
         if column.path is not None:
             raw = f"e.{fields[column.path].column}" if fields else "NULL"
-            check(f"type:{column.name}", f"({raw} IS NOT NULL AND {value} IS NULL)", _misfit(raw, str(column.type)))
+            misfit = f"({raw} IS NOT NULL AND {value} IS NULL)"
+            found.append(_Check(f"type:{column.name}", misfit, _misfit(raw, str(column.type))))
             absent = f"{raw} IS NULL"
         elif column.sql is not None:
             raised, computed = f"e._t_{column.name} IS NULL", f"e._t_{column.name}.v"
-            misfit = _misfit(f"CAST({computed} AS VARCHAR)", str(column.type))
-            reason = f"CASE WHEN {raised} THEN {literal(f'{column.sql.sql} raised an error')} ELSE {misfit} END"
-            check(f"error:{column.name}", f"({raised} OR ({computed} IS NOT NULL AND {value} IS NULL))", reason)
+            text = _misfit(computed, str(column.type))
+            reason = f"CASE WHEN {raised} THEN {literal(f'{column.sql.sql} raised an error')} ELSE concat({text}) END"
+            fails = f"({raised} OR ({computed} IS NOT NULL AND {value} IS NULL))"
+            found.append(_Check(f"error:{column.name}", fails, reason))
             absent = f"(e._t_{column.name} IS NOT NULL AND {computed} IS NULL)"
         if column.required or column.name in needed:
-            check(f"required:{column.name}", f"({absent})", literal("missing"))
-    event_time = f"e.{identifier(silver.event_time)}"
+            found.append(_Check(f"required:{column.name}", f"({absent})", literal("missing")))
     if silver.event_time not in resolved.types:
-        check(f"required:{silver.event_time}", f"({event_time} IS NULL)", literal("missing"))
+        absent = f"(e.{identifier(silver.event_time)} IS NULL)"
+        found.append(_Check(f"required:{silver.event_time}", absent, literal("missing")))
+    return found
+
+
+def _rule_checks(resolved: Resolved) -> list[_Check]:
+    """The rules over whole rows: `future`, then the user's in the order of declaration."""
+    silver = resolved.pipeline.silver
+    found: list[_Check] = []
     if silver.future_after is not None:
-        late = f"coalesce({event_time} > e._ingested_at + to_microseconds({silver.future_after}), FALSE)"
-        check(FUTURE, late, f"CAST({event_time} AS VARCHAR) || ' is after ' || CAST(e._ingested_at AS VARCHAR)")
-    for rule in silver.rules:
+        event_time = f"e.{identifier(silver.event_time)}"
+        fails = f"coalesce(epoch_us({event_time}) > epoch_us(e._ingested_at) + {silver.future_after}, FALSE)"
+        reason = f"CAST({event_time} AS VARCHAR) || ' is after ' || CAST(e._ingested_at AS VARCHAR)"
+        found.append(_Check(FUTURE, fails, reason, column="_c_future"))
+    for number, rule in enumerate(silver.rules):
         if rule.name in resolved.rules:
+            fails = f"NOT coalesce(TRY({resolved.rules[rule.name].sql}), FALSE)"
             reason = literal(f"{rule.check.sql} is not true")
-            check(rule.name, f"NOT coalesce(TRY({resolved.rules[rule.name].sql}), FALSE)", reason, rule.otherwise)
+            found.append(_Check(rule.name, fails, reason, rule.otherwise, f"_c{number}"))
     return found
 
 
 def _misfit(value: str, type_name: str) -> str:
-    """SQL: `'abc' is not a decimal(18,8)`, with a long value cut."""
-    text = f"CAST({value} AS VARCHAR)"
-    cut = (
-        f"CASE WHEN length({text}) > {DETAIL_VALUE_CHARACTERS_MAX} "
-        f"THEN left({text}, {DETAIL_VALUE_CHARACTERS_MAX}) || '...' ELSE {text} END"
-    )
+    """SQL: `abc is not a decimal(18,8)`, with a long value cut."""
     article = "an" if type_name[0] in "aeiou" else "a"
-    return f"{cut} || {literal(f' is not {article} {type_name}')}"
+    return f"left(CAST({value} AS VARCHAR), {DETAIL_VALUE_CHARACTERS_MAX}), {literal(f' is not {article} {type_name}')}"
 
 
 def _status(resolved: Resolved, severe: list[_Check]) -> str:
@@ -133,32 +153,46 @@ def _status(resolved: Resolved, severe: list[_Check]) -> str:
         skipped = f"e._fault IS NULL AND NOT {selected}"
     else:
         skipped = f"(e._fault IS NULL OR e._no_list) AND NOT {selected}"
-    fails = any_of(["e._fault IS NOT NULL", *(f"e.{check.column}" for check in severe)])
+    fails = any_of(["e._fault IS NOT NULL", *(fails for fails, _ in _kinds(severe))])
     return f"CAST(CASE WHEN {skipped} THEN {_SKIPPED} WHEN {fails} THEN {_QUARANTINED} ELSE {_VALID} END AS UTINYINT)"
 
 
-def _failed(severe: list[_Check]) -> str:
+def _reasons(severe: list[_Check]) -> str:
+    """SQL (VARCHAR[]) for what each failing rule says, as `rule: reason`; empty for rows that are not quarantined."""
     malformed = (
-        f"CASE WHEN e.value IS NULL AND {oversized('e.headers')} THEN [{literal(TOO_LARGE)}] "
-        f"ELSE [{literal(MALFORMED)}] END"
+        f"CASE WHEN e.value IS NULL AND {oversized('e.headers')} THEN [concat('{TOO_LARGE}{_COLON}', e._fault)] "
+        f"ELSE [concat('{MALFORMED}{_COLON}', e._fault)] END"
     )
-    names = names_where([(f"e.{check.column}", check.rule) for check in severe])
-    return f"CASE WHEN e._status <> 1 THEN []::VARCHAR[] WHEN e._fault IS NOT NULL THEN {malformed} ELSE {names} END"
+    parts = []
+    for fails, part in _kinds(severe):
+        reasons = ", ".join(f"CASE WHEN {check.condition} THEN {check.reason} END" for check in part)
+        kept = f"list_filter([{reasons}]::VARCHAR[], lambda reason: reason IS NOT NULL)"
+        parts.append(f"CASE WHEN {fails} THEN {kept} ELSE []::VARCHAR[] END")
+    return (
+        f"CASE WHEN e._status <> {_QUARANTINED} THEN []::VARCHAR[] WHEN e._fault IS NOT NULL THEN {malformed} "
+        f"ELSE {' || '.join(parts) or '[]::VARCHAR[]'} END"
+    )
+
+
+def _kinds(checks: list[_Check]) -> list[tuple[str, list[_Check]]]:
+    """The checks by kind, each with SQL that says whether one of them fails: for most rows one question is enough.
+
+    A field that does not fit its type was not written plainly, so `_odd` answers for all other rows at once.
+    """
+    kinds: dict[str, list[_Check]] = {}
+    for check in checks:
+        kinds.setdefault(check.rule.partition(":")[0] if ":" in check.rule else "", []).append(check)
+    found = []
+    for kind, part in kinds.items():
+        fails = any_of([check.condition for check in part])
+        found.append((f"CASE WHEN e._odd THEN {fails} ELSE FALSE END" if kind == "type" else fails, part))
+    return found
 
 
 def _names(checks: list[_Check], action: Action, condition: str) -> str:
     chosen = [check for check in checks if check.action is action]
     if not chosen:
         return "[]::VARCHAR[]"
-    fails = any_of([f"e.{check.column}" for check in chosen])
-    names = names_where([(f"e.{check.column}", check.rule) for check in chosen])
+    fails = any_of([check.condition for check in chosen])
+    names = names_where([(check.condition, check.rule) for check in chosen])
     return f"CASE WHEN {condition} AND {fails} THEN {names} ELSE []::VARCHAR[] END"
-
-
-def _detail(severe: list[_Check]) -> str:
-    kind = f"CASE WHEN e.value IS NULL AND {oversized('e.headers')} THEN '{TOO_LARGE}: ' ELSE '{MALFORMED}: ' END"
-    reasons = ", ".join(
-        f"CASE WHEN e.{check.column} THEN {literal(check.rule + ': ')} || {check.detail} END" for check in severe
-    )
-    joined = f"array_to_string([{reasons}]::VARCHAR[], '; ')" if severe else "NULL"
-    return f"CASE WHEN e._status <> 1 THEN NULL WHEN e._fault IS NOT NULL THEN {kind} || e._fault ELSE {joined} END"
