@@ -74,26 +74,32 @@ class FileCursor:
             return None
         same = self._same_headers()
         each = sum(len(name) + len(value) for name, value in same.items())
+        if self.entry.records >= 0:
+            rows_max = min(rows_max, self.entry.records - self.ordinal)
+        count, size = self._fitting(chunk, each, rows_max, bytes_max)
+        if count == 0 and not at_least_one:
+            return None
+        count = max(count, 1)
+        start, first = self._taken, self.offset
+        self._pass(count)
+        end = start + count
+        too_large = {at - start: {TOO_LARGE: text} for at, text in chunk.too_large.items() if start <= at < end}
+        return self._batch(chunk.values.slice(start, count), first, same, too_large), size
+
+    def _fitting(self, chunk: Framed, each: int, rows_max: int, bytes_max: int) -> tuple[int, int]:
+        """How many of the chunk's records fit, and their bytes (those of one where none fits)."""
+        left = self._left()
+        # Offsets are counted too, so this is a little more than the records hold.
+        most = chunk.values.nbytes + each * len(chunk)
+        if self._taken == 0 and left <= rows_max and most <= bytes_max and not chunk.too_large:
+            return left, most
         lengths = pc.fill_null(pc.binary_length(chunk.values.slice(self._taken)), 0).to_numpy(zero_copy_only=False)
         running = np.cumsum(lengths, dtype=np.int64) + each * np.arange(1, len(lengths) + 1)
         for index, text in chunk.too_large.items():
             if index >= self._taken:
                 running[index - self._taken :] += len(TOO_LARGE) + len(text)
-        if self.entry.records >= 0:
-            rows_max = min(rows_max, self.entry.records - self.ordinal)
         count = min(int(np.searchsorted(running, bytes_max, side="right")), rows_max, len(running))
-        if count == 0:
-            if not at_least_one:
-                return None
-            count = 1
-        start, first = self._taken, self.offset
-        self._pass(count)
-        too_large = {
-            index - start: {TOO_LARGE: text}
-            for index, text in chunk.too_large.items()
-            if start <= index < start + count
-        }
-        return self._batch(chunk.values.slice(start, count), first, same, too_large), int(running[count - 1])
+        return count, int(running[max(count, 1) - 1])
 
     def _left(self) -> int:
         return 0 if self._chunk is None else len(self._chunk) - self._taken

@@ -20,7 +20,7 @@ BLOCK_SCHEMA = pa.schema([RECORD_SCHEMA.field(name) for name in ("timestamp", "k
 
 
 FEW_ROWS = 8
-"""Up to here Arrow's own conversion is faster than laying buffers out; a folder of tiny files is full of such tables."""
+"""Up to here Arrow's own conversion is faster than laying buffers out; a folder of tiny files is made of these."""
 
 
 def as_block(records: pa.Table) -> pa.Table:
