@@ -1,5 +1,6 @@
 """`sql` reads the cut it is given, exactly, and nothing else on the machine."""
 
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
@@ -7,7 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from penstock.errors import LakeCorrupt, QueryError
+from penstock.errors import LakeCorrupt, QueryError, UsageError
+from penstock.serving.catalog import parse_as_of
 from penstock.serving.query import QueryBounds, query
 from penstock.serving.relations import Relation, RelationFile
 
@@ -38,7 +40,7 @@ def catalog(tmp_path: Path):
         path = str(tmp_path / f"{name}.parquet")
         pq.write_table(table, path)
         files.append(RelationFile(path, month))
-    ticks = Relation("silver", "ticks", COLUMNS, tuple(files), "_month", batch_max=2)
+    ticks = Relation("silver", "ticks", COLUMNS, tuple(files), "_month", "_batch", 2)
     everything = Relation("silver", "everything", COLUMNS, tuple(files), "_month")
     places = Relation("references", "places", pa.schema([("name", pa.string())]), ())
     return {relation.qualified: lambda relation=relation: relation for relation in (ticks, everything, places)}
@@ -167,3 +169,23 @@ def test_times_are_read_and_shown_in_utc(catalog, monkeypatch):
         table = result.table()
     assert table.column("t").type == pa.timestamp("us", "UTC")
     assert table.column("t").cast(pa.int64()).to_pylist() == [1704067200000000]
+
+
+@pytest.mark.parametrize(
+    ("text", "meaning"),
+    [
+        (None, (None, None)),
+        ("12", (12, None)),
+        ("ticks:12", (12, "ticks")),
+        ("2026-01-31", (datetime(2026, 1, 31), None)),
+        ("2026-01-31T12:00:00Z", (datetime(2026, 1, 31, 12, tzinfo=UTC), None)),
+    ],
+)
+def test_as_of_takes_a_batch_or_a_time(text, meaning):
+    assert parse_as_of(text) == meaning
+
+
+@pytest.mark.parametrize("text", ["", "yesterday", "-1", "12:34", "a b:3"])
+def test_as_of_refuses_anything_else(text):
+    with pytest.raises(UsageError, match="neither a batch nor a time"):
+        parse_as_of(text)

@@ -117,18 +117,7 @@ def _print(outcome: RunOutcome, as_json: bool) -> None:
         for line in summary.reports:
             note(f"{summary.pipeline}: {line}")
     if summaries:
-        headers = (
-            "pipeline",
-            "batches",
-            "records",
-            "accepted",
-            "quarantined",
-            "duplicate",
-            "skipped",
-            "flagged",
-            "time",
-        )
-        print_table(headers, [_row(summary) for summary in summaries], headers[1:])
+        print_table(HEADERS, [_row(summary) for summary in summaries], HEADERS[1:])
 
 
 def _row(summary: RunSummary) -> list[str]:

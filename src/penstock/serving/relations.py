@@ -30,7 +30,7 @@ class RelationFile:
 class Relation:
     """A table as a query sees it.
 
-    `columns` is the full schema, partition column included. Rows with `batch_column` above `batch_max` are not part of
+    `columns` is the full schema, partition column included. Rows with `bound_column` above `bound` are not part of
     it. `verify` reads all files and raises LakeCorrupt where stored bytes are not what was written.
     """
 
@@ -39,8 +39,8 @@ class Relation:
     columns: pa.Schema
     files: tuple[RelationFile, ...]
     partition_column: str | None = None
-    batch_column: str = "_batch"
-    batch_max: int | None = None
+    bound_column: str | None = None
+    bound: int | None = None
     verify: Callable[[], None] = field(default=lambda: None, compare=False)
 
     @property
@@ -71,9 +71,7 @@ def select_statement(relation: Relation, empty: str) -> str:
     for value, paths in sorted(by_partition.items(), key=lambda item: item[0] or ""):
         listed = ", ".join(literal(path) for path in paths)
         columns = "*" + _partition_value(relation, value)
-        bound = (
-            "" if relation.batch_max is None else f" WHERE {identifier(relation.batch_column)} <= {relation.batch_max}"
-        )
+        bound = "" if relation.batch_max is None else f" WHERE {identifier(relation.bound_column)} <= {relation.bound}"
         branches.append(
             f"SELECT {columns} FROM read_parquet([{listed}], union_by_name=true, hive_partitioning=false){bound}"
         )
