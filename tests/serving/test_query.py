@@ -177,7 +177,7 @@ def test_times_are_read_and_shown_in_utc(catalog, monkeypatch):
         (None, (None, None)),
         ("12", (12, None)),
         ("ticks:12", (12, "ticks")),
-        ("2026-01-31", (datetime(2026, 1, 31), None)),
+        ("2026-01-31", (datetime(2026, 1, 31), None)),  # noqa: DTZ001 - as typed, without a zone
         ("2026-01-31T12:00:00Z", (datetime(2026, 1, 31, 12, tzinfo=UTC), None)),
     ],
 )

@@ -1,4 +1,4 @@
-"""The lake's tables, in one cut, as relations for `query.py`. Nothing of a table is looked at before a query names it."""
+"""The lake's tables, in one cut, as relations for `query.py`. A table is looked at when a query names it."""
 
 from __future__ import annotations
 

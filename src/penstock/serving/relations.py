@@ -71,7 +71,9 @@ def select_statement(relation: Relation, empty: str) -> str:
     for value, paths in sorted(by_partition.items(), key=lambda item: item[0] or ""):
         listed = ", ".join(literal(path) for path in paths)
         columns = "*" + _partition_value(relation, value)
-        bound = "" if relation.batch_max is None else f" WHERE {identifier(relation.bound_column)} <= {relation.bound}"
+        bound = ""
+        if relation.bound_column is not None:
+            bound = f" WHERE {identifier(relation.bound_column)} <= {relation.bound}"
         branches.append(
             f"SELECT {columns} FROM read_parquet([{listed}], union_by_name=true, hive_partitioning=false){bound}"
         )
