@@ -38,6 +38,7 @@ class FileCursor:
         self._stream = open_stream(folder / entry.path, content, record_bytes_max)
         self._chunk: Framed | None = None
         self._taken = 0
+        self._damage: FileDamaged | None = None
         self._headers = pa.nulls(0, RECORD_SCHEMA.field("headers").type)
 
     @property
@@ -49,8 +50,15 @@ class FileCursor:
         """True when there is another record; never beyond the number the manifest gives for the file."""
         if self.ordinal == self.entry.records:
             return False
+        if self._damage is not None:
+            raise self._damage
         if self._chunk is None or self._taken == len(self._chunk):
-            self._chunk, self._taken = self._stream.chunk(), 0
+            try:
+                self._chunk, self._taken = self._stream.chunk(), 0
+            except FileDamaged as damage:
+                # The stream would call itself ended when asked again.
+                self._damage = damage
+                raise
         return self._chunk is not None
 
     def skip_to(self, ordinal: int, mark: int = 0) -> None:

@@ -127,7 +127,6 @@ class LineStream:
     def __init__(self, handle: BinaryIO, content: Content, record_bytes_max: int) -> None:
         self.header: bytes | None = None
         self._handle = handle
-        self._damage: FileDamaged | None = None
         self._raw = HashingReader(handle) if content.compression else None
         self._blocks = self._open_blocks(content)
         self._content = content
@@ -162,15 +161,6 @@ class LineStream:
         return zstd_blocks(self._raw, SecondReader(self._handle.fileno()))
 
     def chunk(self) -> Framed | None:
-        if self._damage is not None:
-            raise self._damage
-        try:
-            return self._next_chunk()
-        except FileDamaged as damage:
-            self._damage = damage
-            raise
-
-    def _next_chunk(self) -> Framed | None:
         while not self._ended:
             block = next(self._blocks, None)
             if block is None:

@@ -107,6 +107,7 @@ class FolderSource:
                 pieces.append((first, hint, taken[0]))
                 rows, size = rows + taken[0].num_rows, size + taken[1]
                 self._note_digest(cursor.offset, cursor.digest())
+            self._intake.settle()
         except SourceLost as loss:
             if not pieces:
                 raise

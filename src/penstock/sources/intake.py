@@ -112,6 +112,22 @@ class Intake:
                 self.close()
                 self._end_early(cursor.entry, cursor.ordinal, damage.message)
 
+    def settle(self) -> None:
+        """Note the end of a file whose last record was just taken: from then on its owner may change it.
+
+        Raises:
+            SourceLost: its content is not what was listed, and `on_data_loss` is `stop`.
+        """
+        if self._cursor is None:
+            return
+        self.offset = self._cursor.offset
+        try:
+            if not self._cursor.more():
+                self._complete(self._cursor)
+        except FileDamaged:
+            # The cursor keeps it; the next plan comes upon it.
+            return
+
     def close(self) -> None:
         if self._cursor is not None:
             self._cursor.close()
