@@ -155,6 +155,9 @@ EXPRESSION_DEPTH_MAX = 100
 EXPRESSION_TEXT_MAX = 10_000
 """Characters a padding or repeating function may make of one value: a column is not a way to fill the memory."""
 
+SUM_DIGITS_MAX = 28
+"""Digits of a decimal whose sums are safe in 38 digits: up to 10,000,000,000 rows in one window. Longer ones take two sums."""
+
 FILE_BLOCK_BYTES = MIB
 """Content read and framed at once: long enough to be cheap per record, short enough to stay in the processor's cache."""
 
@@ -175,6 +178,12 @@ CSV_HEADER_BYTES_MAX = 256 * KIB
 
 PARQUET_ROWS_PER_READ = 8_192
 """Rows of a Parquet file turned into JSON at once; bounds the memory of wide rows."""
+
+REFERENCE_LOCK_SECONDS_MAX = 30.0
+"""How long a pipeline waits for another one that loads the same reference: longer than loading the largest takes."""
+
+REFERENCE_LOCK_WAIT_SECONDS = 0.05
+"""Between two looks at whether a reference is free."""
 
 # -- lake: upkeep ------------------------------------------------------------------------------------------------------
 
@@ -277,3 +286,26 @@ SIMULATED_ROWS_PER_STEP = 16_384
 
 SIMULATED_DOUBLE_DISTANCE_MAX = 1_000
 """How many records after its original a doubled one may come."""
+
+# -- lake -------------------------------------------------------------------------------------------------------------
+
+PARQUET_ROW_GROUP_ROWS_MAX = 131_072
+"""Rows in a row group: what a reader holds at once, and the grain in which it can skip."""
+
+PARQUET_ROW_GROUP_BYTES_MAX = 64 * MIB
+"""Bytes in a row group before compression, so that large records do not make large groups."""
+
+PARQUET_PAGE_BYTES = 1 * MIB
+"""Bytes in a page: the grain of checksums; smaller ones compress worse."""
+
+STATISTICS_STRING_CHARACTERS_MAX = 64
+"""Characters of a text kept as a bound in the log; enough to tell keys apart, short enough for a thousand files."""
+
+COMMIT_ATTEMPTS_MAX = 8
+"""Attempts at one commit. Only the writer's own upkeep gets in its way; more would hide a rival."""
+
+COMMITS_PER_REOPEN = 50
+"""Commits until a table's handle is opened anew from a checkpoint: the cost of an append grows with the log since then."""
+
+CHECKPOINT_ENTRIES_MIN = 10
+"""Log entries since the last checkpoint below which another one is not worth its files."""

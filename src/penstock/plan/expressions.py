@@ -22,7 +22,7 @@ from penstock.plan.sqltext import identifier
 from penstock.plan.sqltokens import SqlProblem
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from penstock.model.fields import FieldPath
     from penstock.model.pipeline import Expression
@@ -110,6 +110,11 @@ class TypedNames:
         self._columns = columns
         self.used: list[str] = []
 
+    def type_of(self, name: Name) -> ColumnType | None:
+        """The type of the column a name means; None for no column and for `_flags`."""
+        column = self.column(name)
+        return None if column is None or column == FLAGS else self._columns[column]
+
     def column(self, name: Name) -> str | None:
         """The column a name means: as written, or, unquoted, in small letters as SQL has it."""
         if name.text in self._columns:
@@ -127,12 +132,13 @@ class TypedNames:
         del wanted  # a typed column is what it is
         column = self.column(name)
         if column is None and _is_now(name):
-            return self.now()
+            return self.now(name.offset)
         if column is None:
             raise unknown_column(name, self._columns)
         return self._use(column)
 
-    def now(self) -> str:
+    def now(self, offset: int) -> str:
+        del offset  # an event always has a time of ingestion
         return self._use(INGESTED_AT)
 
     def aggregate(self, binder: Binder, call: Call) -> str:
@@ -163,7 +169,7 @@ class RawNames:
 
     def sql(self, name: Name, wanted: str) -> str:
         if _is_now(name):
-            return self.now()
+            return self.now(name.offset)
         if not name.quoted and name.text.lower() in functions.REFUSED and name.path is None:
             raise unknown_column(name, {})
         if name.path is None:
@@ -174,7 +180,8 @@ class RawNames:
             return self._render(name.path, "number")
         return self._render(name.path, "boolean" if wanted == functions.BOOLEAN else "text")
 
-    def now(self) -> str:
+    def now(self, offset: int) -> str:
+        del offset  # an event always has a time of ingestion
         if INGESTED_AT not in self.used:
             self.used.append(INGESTED_AT)
         return identifier(INGESTED_AT)
@@ -189,7 +196,7 @@ class RawNames:
         )
 
 
-def unknown_column(name: Name, columns: Mapping[str, object]) -> SqlProblem:
+def unknown_column(name: Name, columns: Iterable[str]) -> SqlProblem:
     """The problem of a name that is no column; clocks and their like are named as such."""
     lowered = name.text.lower()
     if not name.quoted and lowered in functions.REFUSED:

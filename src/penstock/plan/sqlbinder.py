@@ -86,8 +86,8 @@ class Names(Protocol):
     def sql(self, name: sqltree.Name, wanted: str) -> str:
         """The SQL of a name where a value of the kind `wanted` should stand."""
 
-    def now(self) -> str:
-        """The SQL of now()."""
+    def now(self, offset: int) -> str:
+        """The SQL of now(), which stands at an offset."""
 
     def aggregate(self, binder: Binder, call: sqltree.Call) -> str:
         """The SQL of an aggregate's result."""
@@ -362,7 +362,7 @@ class Binder:
         function = functions.FUNCTIONS.get(node.name)
         if function is None:
             if node.name in functions.NOW and not node.arguments:
-                return self.names.now()
+                return self.names.now(node.offset)
             message, repair = functions.refusal(node.name)
             code = "sql-refused" if node.name in functions.REFUSED else "unknown-function"
             raise SqlProblem(node.offset, code, message, repair)
@@ -373,7 +373,7 @@ class Binder:
         check_arity(function, node)
         self._check_constants(function, node)
         if node.name == "now":
-            return self.names.now()
+            return self.names.now(node.offset)
         return f"{_spelled(node.name)}({', '.join(self._arguments(function, node, wanted))})"
 
     def _arguments(self, function: Function, node: sqltree.Call, wanted: str) -> list[str]:
@@ -408,7 +408,7 @@ class Binder:
         for position in function.constants:
             if position < len(node.arguments):
                 self._check_constant(function, position, node.arguments[position])
-        if function.name in ("timezone",):
+        if function.name == "timezone":
             self._check_zone(node.arguments[0])
 
     def _check_constant(self, function: Function, position: int, argument: Node) -> None:
