@@ -1,0 +1,216 @@
+"""The door to delta-rs for one table: open, refresh, commit, checkpoint; its errors become ours.
+
+A handle knows one version of the table. It does not advance by its own commits: `refresh` it. Who may commit what, and
+what is durable when, is decided in `table.py`; this module only speaks delta-rs.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+from deltalake import CommitProperties, DeltaTable, Field, PostCommitHookProperties, Transaction
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from deltalake.transaction import AddAction, RemoveAction
+
+from penstock.errors import LakeCorrupt, PenstockError, UsageError
+from penstock.lake import log
+from penstock.lake.storage import storage_error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from penstock.lake.layout import TableSpec
+
+CONFIGURATION = {
+    # Nobody but us cleans up or checkpoints: not delta-rs, not another engine that is asked to write.
+    "delta.checkpointInterval": "1000000000",
+    "delta.enableExpiredLogCleanup": "false",
+    "delta.logRetentionDuration": "interval 36500 days",
+    "delta.deletedFileRetentionDuration": "interval 36500 days",
+}
+_NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
+
+
+class Handle:
+    """One opened table. Not thread-safe."""
+
+    def __init__(self, delta: DeltaTable, name: str) -> None:
+        self._delta = delta
+        self._name = name
+        self._schema = delta.schema()
+
+    @classmethod
+    def open(cls, uri: str, name: str, version: int | None = None) -> Handle:
+        """Open the table at its last version, or at `version`.
+
+        Raises:
+            UsageError: there is no such table or version.
+            LakeCorrupt: its log cannot be read.
+        """
+        try:
+            with _translated(name, uri):
+                return cls(DeltaTable(uri, version=version), name)
+        except TableNotFoundError:
+            raise UsageError(f"the lake has no table {name}", hint="`penstock tables` lists them.") from None
+
+    @classmethod
+    def create(cls, uri: str, spec: TableSpec) -> Handle:
+        """Create the table's first log entry (not durable yet), or open it where it exists."""
+        with _translated(spec.name, uri):
+            delta = DeltaTable.create(
+                uri,
+                spec.schema,
+                mode="ignore",
+                partition_by=list(spec.partition_columns),
+                name=spec.name,
+                configuration={**CONFIGURATION, **spec.properties()},
+                raise_if_key_not_exists=False,
+                post_commithook_properties=_NO_HOOKS,
+            )
+            return cls(delta, spec.name)
+
+    # -- looking ------------------------------------------------------------------------------------------------------
+
+    @property
+    def version(self) -> int:
+        return int(self._delta.version())
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The table's columns, as plain Arrow types."""
+        return pa.schema(self._schema)
+
+    @property
+    def configuration(self) -> Mapping[str, str]:
+        return dict(self._delta.metadata().configuration)
+
+    def refresh(self) -> None:
+        """Advance to the table's last version."""
+        before = self.version
+        with _translated(self._name, self._name):
+            self._delta.update_incremental()
+            if self.version != before:
+                self._schema = self._delta.schema()
+
+    def adds(self) -> pa.RecordBatch | pa.Table:
+        """The live files: path, size_bytes, modification_time, num_records, null_count, min, max, partition."""
+        with _translated(self._name, self._name):
+            return pa.table(self._delta.get_add_actions())
+
+    # -- changing -----------------------------------------------------------------------------------------------------
+
+    def commit(
+        self,
+        adds: Sequence[AddAction],
+        removes: Sequence[RemoveAction],
+        txns: Mapping[str, int],
+        partition_by: Sequence[str],
+        commit: str,
+    ) -> bool:
+        """Write the entry after this handle's version, which is not durable yet. False: that version exists already.
+
+        Raises:
+            PenstockError: it is not known whether the entry was written.
+        """
+        sealed = log.seal(((add.path, add.size, add.stats) for add in adds), (r.path for r in removes), txns)
+        return self._attempt(
+            self._delta.create_write_transaction,
+            [*adds, *removes],
+            "append",
+            self._schema,
+            list(partition_by),
+            commit_properties=_properties(txns, {log.SEAL: sealed, log.COMMIT: commit}),
+        )
+
+    def add_columns(self, fields: Sequence[pa.Field], txns: Mapping[str, int]) -> bool:
+        """Write an entry that adds columns at the end; as `commit`."""
+        return self._attempt(
+            self._delta.alter.add_columns,
+            [Field.from_arrow(field.with_nullable(True)) for field in fields],
+            commit_properties=_properties(txns, {log.SEAL: log.seal((), (), txns)}),
+        )
+
+    def set_properties(self, properties: Mapping[str, str], txns: Mapping[str, int]) -> bool:
+        """Write an entry that sets table properties; as `commit`."""
+        return self._attempt(
+            self._delta.alter.set_table_properties,
+            dict(properties),
+            raise_if_not_exists=False,
+            commit_properties=_properties(txns, {log.SEAL: log.seal((), (), txns)}),
+        )
+
+    def checkpoint(self) -> None:
+        """Write a checkpoint of this handle's version, which is not durable yet."""
+        with _translated(self._name, self._name):
+            self._delta.create_checkpoint()
+
+    def _attempt(self, write: Callable[..., None], *arguments: object, **options: object) -> bool:
+        try:
+            with _translated(self._name, self._name):
+                write(*arguments, **options, post_commithook_properties=_NO_HOOKS)
+        except _Rival:
+            return False
+        return True
+
+
+class _Rival(Exception):
+    """Somebody else committed the version this handle wanted."""
+
+
+def add_action(
+    path: str, size: int, partition: Mapping[str, str | None], modified: int, changes: bool, stats: str
+) -> AddAction:
+    """Delta's action for a file that becomes live."""
+    return AddAction(path, size, partition, modified, changes, stats)
+
+
+def remove_action(path: str, size: int, partition: Mapping[str, str | None], changes: bool) -> RemoveAction:
+    """Delta's action for a file that is live no longer."""
+    return RemoveAction(path, changes, _now_milliseconds(), size=size, partition_values=dict(partition))
+
+
+def _properties(txns: Mapping[str, int], metadata: Mapping[str, str]) -> CommitProperties:
+    now = _now_milliseconds()  # without last_updated, a clean-up would drop the txn
+    return CommitProperties(
+        custom_metadata=dict(metadata),
+        app_transactions=[Transaction(name, version, now) for name, version in txns.items()],
+        max_commit_retries=0,
+    )
+
+
+def _now_milliseconds() -> int:
+    return time.time_ns() // 1_000_000
+
+
+@contextmanager
+def _translated(name: str, where: str) -> Iterator[None]:
+    """delta-rs's errors as ours. Its panics are BaseExceptions: a damaged log must not end the process with one."""
+    try:
+        yield
+    except (PenstockError, TableNotFoundError):
+        raise
+    except CommitFailedError as error:
+        if "os error" in str(error):
+            raise storage_error(error, where) from error
+        raise _Rival(str(error)) from error
+    except OSError as error:
+        raise storage_error(error, where) from error
+    except DeltaError as error:
+        if "os error" in str(error):
+            raise storage_error(error, where) from error
+        raise _corrupt(name, error) from error
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise _corrupt(name, error) from error
+
+
+def _corrupt(name: str, error: BaseException) -> LakeCorrupt:
+    first = (str(error).splitlines() or [repr(error)])[0]
+    return LakeCorrupt(
+        f"{name}: the table's log cannot be read: {first}",
+        hint="`penstock run` repairs what a power loss left; else restore the table's _delta_log from a backup.",
+    )

@@ -1,0 +1,207 @@
+"""The Delta log as files: its entries and checkpoints, read without delta-rs.
+
+Recovery and positions need what delta-rs does not tell: whether an entry is whole, every txn id, who wrote what when.
+Each entry Penstock writes carries in its first line how many actions follow and a digest of them (`seal`), so that a
+cut at the end of a line or a flipped bit is seen (`Entry.problem`). The protocol of commits is in `table.py`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import zlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+import orjson
+
+from penstock.errors import LakeCorrupt
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from penstock.lake.storage import Storage
+
+LOG_FOLDER = "_delta_log"
+LAST_CHECKPOINT = "_last_checkpoint"
+_ENTRY = re.compile(r"(\d{20})\.json")
+_CHECKPOINT = re.compile(r"(\d{20})\.checkpoint\.parquet")
+
+SEAL = "penstock.seal"
+"""In commitInfo: `<adds>/<removes>/<txns>/<digest>` of the entry."""
+COMMIT = "penstock.commit"
+"""In commitInfo: a name no other commit has, by which an unknown outcome is settled."""
+
+
+def log_folder(table: str) -> str:
+    return f"{table}/{LOG_FOLDER}"
+
+
+def entry_path(table: str, version: int) -> str:
+    return f"{table}/{LOG_FOLDER}/{version:020d}.json"
+
+
+def checkpoint_path(table: str, version: int) -> str:
+    return f"{table}/{LOG_FOLDER}/{version:020d}.checkpoint.parquet"
+
+
+def hint_path(table: str) -> str:
+    return f"{table}/{LOG_FOLDER}/{LAST_CHECKPOINT}"
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The versions that have an entry, and those that have a checkpoint, ascending."""
+
+    entries: tuple[int, ...]
+    checkpoints: tuple[int, ...]
+
+    @property
+    def last(self) -> int:
+        """The table's version as the names tell it; -1 without any."""
+        return max((*self.entries[-1:], *self.checkpoints[-1:]), default=-1)
+
+
+def list_log(storage: Storage, table: str) -> Listing:
+    """What lies in the table's log folder."""
+    entries, checkpoints = [], []
+    for name in storage.names(log_folder(table)):
+        if match := _ENTRY.fullmatch(name):
+            entries.append(int(match[1]))
+        elif match := _CHECKPOINT.fullmatch(name):
+            checkpoints.append(int(match[1]))
+    return Listing(tuple(entries), tuple(checkpoints))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One log entry. `timestamp` is in microseconds since the epoch (0 where not known); `txns` maps ids to versions.
+
+    `adds` and `removes` are Delta's own actions, as dictionaries, with `path` decoded. `problem` says why the entry is
+    not what was written; then nothing else in it can be relied on.
+    """
+
+    version: int
+    timestamp: int = 0
+    operation: str = ""
+    adds: tuple[Mapping[str, Any], ...] = ()
+    removes: tuple[Mapping[str, Any], ...] = ()
+    txns: Mapping[str, int] = field(default_factory=dict)
+    changes_schema: bool = False
+    commit: str = ""
+    problem: str = ""
+
+
+def read_entry(storage: Storage, table: str, version: int) -> Entry | None:
+    """The entry of a version; None when its file is not there (cleaned up, or never written)."""
+    try:
+        data = storage.read(entry_path(table, version))
+    except FileNotFoundError:
+        return None
+    return parse_entry(version, data)
+
+
+def parse_entry(version: int, data: bytes) -> Entry:
+    """The entry in `data`, or one with a `problem`."""
+    if not data:
+        return Entry(version, problem="empty")
+    if not data.strip(b"\0"):
+        return Entry(version, problem="zeros only")
+    try:
+        actions = [orjson.loads(line) for line in data.splitlines() if line]
+        return _entry_of(version, actions)
+    except orjson.JSONDecodeError:
+        return Entry(version, problem="cut or overwritten")
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return Entry(version, problem="not a log entry")
+
+
+def _entry_of(version: int, actions: list[dict[str, Any]]) -> Entry:
+    info: dict[str, Any] = {}
+    adds, removes, txns = [], [], {}
+    changes_schema = False
+    for action in actions:
+        for kind, body in action.items():
+            if kind == "add":
+                adds.append({**body, "path": unquote(body["path"])})
+            elif kind == "remove":
+                removes.append({**body, "path": unquote(body["path"])})
+            elif kind == "txn":
+                txns[str(body["appId"])] = int(body["version"])
+            elif kind == "commitInfo":
+                info = body
+            elif kind == "metaData":
+                changes_schema = True
+            elif kind != "protocol":
+                raise ValueError(kind)
+    problem = ""
+    sealed = info.get(SEAL)
+    if sealed is not None:
+        found = seal(((add["path"], add["size"], add["stats"]) for add in adds), (r["path"] for r in removes), txns)
+        if found != sealed:
+            problem = f"incomplete or altered: sealed {sealed}, found {found}"
+    elif not changes_schema:
+        problem = "cut before its first line ended" if not info else ""
+    return Entry(
+        version=version,
+        timestamp=int(info.get("timestamp", 0)) * 1000,
+        operation=str(info.get("operation", "")),
+        adds=tuple(adds),
+        removes=tuple(removes),
+        txns=txns,
+        changes_schema=changes_schema,
+        commit=str(info.get(COMMIT, "")),
+        problem=problem,
+    )
+
+
+def seal(adds: Iterable[tuple[str, int, str]], removes: Iterable[str], txns: Mapping[str, int]) -> str:
+    """Counts and a digest of an entry's actions; `adds` as (path, size, statistics), paths decoded."""
+    added, removed = sorted(adds), sorted(removes)
+    digest = zlib.crc32(orjson.dumps([added, removed, sorted(txns.items())]))
+    return f"{len(added)}/{len(removed)}/{len(txns)}/{digest:08x}"
+
+
+# -- the hint that names the last checkpoint --------------------------------------------------------------------------
+
+_DIGEST = "penstock.sha256"
+_CHECK = "penstock.check"
+
+
+@dataclass(frozen=True)
+class Hint:
+    """What `_last_checkpoint` says: the version, and the SHA-256 of the checkpoint file ("" where it does not say)."""
+
+    version: int
+    digest: str
+
+
+def read_hint(storage: Storage, table: str) -> Hint | None:
+    """What `_last_checkpoint` says.
+
+    Raises:
+        FileNotFoundError: there is none.
+        LakeCorrupt: it is cut, overwritten or altered.
+    """
+    try:
+        body = orjson.loads(storage.read(hint_path(table)))
+        tags = body.get("tags") or {}
+        hint = Hint(int(body["version"]), str(tags.get(_DIGEST, "")))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise LakeCorrupt(f"{hint_path(table)} is not what was written") from None
+    if hint.digest and tags.get(_CHECK) != _hint_check(body):
+        raise LakeCorrupt(f"{hint_path(table)} is not what was written")
+    return hint
+
+
+def sealed_hint(body: Mapping[str, Any], digest: str) -> bytes:
+    """`_last_checkpoint` as delta-rs wrote it, with the checkpoint's digest and one of its own (`tags` is for that)."""
+    sealed = {**body, "tags": {_DIGEST: digest}}
+    sealed["tags"][_CHECK] = _hint_check(sealed)
+    return orjson.dumps(sealed)
+
+
+def _hint_check(body: Mapping[str, Any]) -> str:
+    plain = {**body, "tags": {name: text for name, text in (body["tags"] or {}).items() if name != _CHECK}}
+    return hashlib.sha256(orjson.dumps(plain, option=orjson.OPT_SORT_KEYS)).hexdigest()

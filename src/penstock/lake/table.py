@@ -1,0 +1,419 @@
+"""One Delta table: what it holds, its positions, and the one way to change it.
+
+Order of calls for a change: `write` (files that nobody sees), then `commit` (all or nothing, durable, fenced). Reading
+is `files` and `read`. A table keeps one delta-rs handle for the whole process; every method may be called from any
+thread. Who may commit is in `fence.py`; what a crash left behind is cleared by `recovery.py` before a table is written.
+"""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from penstock.errors import Fenced, InvariantBroken, LakeCorrupt, PenstockError, StorageError, TransientError, check
+from penstock.lake import log
+from penstock.lake.checkpoint import write_checkpoint
+from penstock.lake.datafile import DataFile, data_files
+from penstock.lake.handle import Handle, add_action, remove_action
+from penstock.lake.layout import TableSpec
+from penstock.lake.log import Entry
+from penstock.lake.parquet import delta_statistics, write_files
+from penstock.lake.positions import Positions
+from penstock.lake.reading import read_files, verify_file
+from penstock.lake.schema import plain_schema
+from penstock.limits import COMMIT_ATTEMPTS_MAX, COMMITS_PER_REOPEN
+from penstock.model.columns import batch_txn, nonce_txn, writer_txn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    from deltalake.transaction import AddAction
+
+    from penstock.lake.fence import Writer
+    from penstock.lake.storage import Storage
+
+__all__ = ["Committed", "DataFile", "Entry", "Table"]
+
+
+@dataclass(frozen=True)
+class Committed:
+    """What a commit came to: the version that holds the change; `already` when it was there before this call."""
+
+    version: int
+    already: bool = False
+
+
+class Table:
+    """A table of the lake. Get one from `Lake.table` or `Lake.create`; it opens its handle at the first need."""
+
+    def __init__(self, storage: Storage, name: str) -> None:
+        self.name = name
+        self.storage = storage
+        self._lock = threading.RLock()
+        self._handle: Handle | None = None
+        self._spec: TableSpec | None = None
+        self._positions: Positions | None = None
+        self._files: tuple[int, dict[str, DataFile]] | None = None
+        self._commits_since_open = 0
+        self._broken: PenstockError | None = None
+
+    def __repr__(self) -> str:
+        return f"Table({self.name!r})"
+
+    # -- what it holds ------------------------------------------------------------------------------------------------
+
+    @property
+    def spec(self) -> TableSpec:
+        """Name, columns, partition, sort order and statistics, as stored."""
+        with self._lock:
+            handle = self._opened()
+            if self._spec is None:
+                self._spec = TableSpec.stored(self.name, plain_schema(handle.schema), handle.configuration)
+            return self._spec
+
+    @property
+    def schema(self) -> pa.Schema:
+        """All columns, the partition column among them; columns that were added later stand behind it."""
+        return self.spec.schema
+
+    @property
+    def version(self) -> int:
+        """The version this process knows: its own last commit, or what `refresh` found."""
+        with self._lock:
+            return self._opened().version
+
+    def refresh(self) -> int:
+        """Look for new versions; the last one."""
+        with self._lock:
+            handle = self._opened()
+            before = handle.version
+            handle.refresh()
+            if handle.version != before:
+                self._spec = None
+            return handle.version
+
+    def reopen(self) -> None:
+        """Forget everything known; the next call opens the table anew, from its last checkpoint."""
+        with self._lock:
+            self._handle = self._spec = self._positions = self._files = None
+            self._commits_since_open = 0
+
+    def txn(self, name: str) -> int | None:
+        """The position recorded under a txn id, at `version`; None when there is none."""
+        return self.txns().get(name)
+
+    def txns(self) -> Mapping[str, int]:
+        """Every recorded position, by txn id, at `version`."""
+        with self._lock:
+            version = self._opened().version
+            if self._positions is None or self._positions.version > version:
+                self._positions = Positions.load(self.storage, self.name, version)
+            self._positions.advance(self.storage, version)
+            return self._positions.txns
+
+    def files(self, version: int | None = None) -> list[DataFile]:
+        """The live files, at `version` of the handle or of the past, sorted by path.
+
+        Raises:
+            UsageError: the log does not reach back to that version.
+        """
+        with self._lock:
+            handle = self._opened()
+            if version is not None and version != handle.version:
+                past = Handle.open(self._uri(), self.name, version)
+                found = data_files(past.adds(), self._partition_column())
+                return sorted(found, key=lambda file: file.path)
+            return [file for _, file in sorted(self._live().items())]
+
+    def path(self, file: DataFile) -> str:
+        """Where a reader finds the file (a local path, or a URI)."""
+        return self.storage.uri(f"{self.name}/{file.path}")
+
+    def paths(self, files: Iterable[DataFile]) -> list[str]:
+        """`path` of each."""
+        return [self.path(file) for file in files]
+
+    def history(self, limit: int | None = None) -> Iterator[Entry]:
+        """The log entries there still are, the newest first; each with its version, time, actions and txns."""
+        entries = log.list_log(self.storage, self.name).entries
+        for version in list(reversed(entries))[:limit]:
+            entry = log.read_entry(self.storage, self.name, version)
+            if entry is not None:
+                yield entry
+
+    def version_at(self, pipeline: str, batch: int) -> int:
+        """The version whose log entry committed `batch` of `pipeline`; where the table skipped it, the last one below.
+
+        0 (the empty table) when it had not absorbed any batch up to `batch`.
+        """
+        name = batch_txn(pipeline)
+        for version in range(self.version, -1, -1):
+            entry = log.read_entry(self.storage, self.name, version)
+            if entry is None:  # cleaned up: the state there is the oldest that can be named
+                known = Positions.load(self.storage, self.name, version).txns.get(name, 0)
+                check(known <= batch, f"{self.name}: the log entry of batch {batch} was cleaned up")
+                return version
+            if name in entry.txns and entry.txns[name] <= batch:
+                return version
+        return 0
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+
+    def read(
+        self,
+        columns: Sequence[str] | None = None,
+        batches: tuple[int, int] | None = None,
+        predicate: pc.Expression | None = None,
+        files: Iterable[DataFile] | None = None,
+    ) -> Iterator[pa.Table]:
+        """The rows, in pieces of at most one row group, in no order across files; empty pieces are left out.
+
+        Args:
+            columns: which, in this order; all without it. The partition column may be among them.
+            batches: only rows with low <= `_batch` <= high.
+            predicate: only rows it is true for. It may name any column.
+            files: of these files instead of all live ones.
+
+        Columns that are younger than a file are null there. Raises (while it is consumed):
+            LakeCorrupt: a file is missing, cut, or has flipped bits; names the table and the file.
+        """
+        live = self.files() if files is None else files
+        return read_files(self.storage, self.spec, live, columns=columns, batches=batches, predicate=predicate)
+
+    def verify(self, files: Iterable[DataFile], *, pages: bool = True) -> None:
+        """Check sizes, footers, row counts and unless `pages` is false every page's checksum.
+
+        Raises:
+            LakeCorrupt: for the first file that is not what was written.
+        """
+        for file in files:
+            verify_file(self.storage, self.spec, file, pages=pages)
+
+    # -- changing -----------------------------------------------------------------------------------------------------
+
+    def write(self, data: pa.Table) -> list[DataFile]:
+        """Write rows as new files: split by partition, sorted, with statistics; durable, but part of the table only
+        once committed. `data` has columns of `schema` in any order; missing ones are null, the partition column is
+        computed. No rows give no files.
+
+        Raises:
+            StorageError: they cannot be written; nothing is left behind.
+        """
+        return write_files(self.storage, self.name, self.spec, data)
+
+    def commit(
+        self,
+        writer: Writer,
+        *,
+        batch: int | None,
+        add: Iterable[DataFile] = (),
+        remove: Iterable[DataFile] = (),
+        txns: Mapping[str, int] | None = None,
+        data_change: bool = True,
+    ) -> Committed:
+        """Make `add` part of the table and `remove` not, and record positions, in one step; durable when it returns.
+
+        `batch` is recorded as the pipeline's position; a batch the table has absorbed already changes nothing
+        (`already`). None leaves the position. `data_change` is false when the same rows are only stored differently.
+
+        Raises:
+            Fenced: another writer took the table over. Nothing was committed.
+            TransientError: a file of `remove` is not live any more. Nothing was committed.
+            StorageError: the disk refused; whether the commit is there shows at the next start. This table takes no
+                more commits in this process.
+        """
+        added, removed, extra = list(add), list(remove), dict(txns or {})
+        positions = {} if batch is None else {batch_txn(writer.pipeline): batch}
+        name = uuid.uuid4().hex
+
+        def write(handle: Handle) -> bool:
+            self._check_live(removed)
+            return handle.commit(
+                self._add_actions(added, data_change),
+                [remove_action(file.path, file.size, self._partition_values(file), data_change) for file in removed],
+                {**writer.txns(), **positions, **extra},
+                self.spec.partition_columns,
+                name,
+            )
+
+        with self._lock:
+            committed = self._commit(writer, batch, write, name)
+            if not committed.already:
+                self._note_files(committed.version, added, removed)
+            return committed
+
+    def take(self, writer: Writer) -> Committed:
+        """Record `writer` as the owner of the table, in place of writers with a lower epoch. See `fence.take_over`.
+
+        Raises:
+            Fenced: the table has a writer of the same or a higher epoch.
+        """
+        name = uuid.uuid4().hex
+
+        def write(handle: Handle) -> bool:
+            return handle.commit([], [], writer.txns(), self.spec.partition_columns, name)
+
+        with self._lock:
+            return self._commit(writer, None, write, name, taking=True)
+
+    def evolve(self, writer: Writer, wanted: TableSpec) -> bool:
+        """Add the columns `wanted` has and the table lacks, at the end, durably. False when there were none.
+
+        Raises:
+            UsageError: a column is stored with another type.
+        """
+        with self._lock:
+            self.refresh()
+            if not self.spec.additions(wanted):
+                return False
+            txns = writer.txns()
+            self._commit(writer, None, lambda handle: self._add_columns(handle, wanted, txns), "")
+            self._spec = None
+            return True
+
+    def checkpoint(self) -> int:
+        """Write a durable checkpoint of the last version and go on from it; that version."""
+        with self._lock:
+            self.refresh()
+            version = write_checkpoint(self.storage, self.name, self._opened())
+            self._reopen_handle()
+            return version
+
+    # -- the commit ---------------------------------------------------------------------------------------------------
+
+    def _commit(
+        self,
+        writer: Writer,
+        batch: int | None,
+        write: Callable[[Handle], bool],
+        name: str,
+        *,
+        taking: bool = False,
+    ) -> Committed:
+        """DESIGN "Fencing" in steps. `write` puts the entry behind the handle's version, or says that a rival did."""
+        if self._broken is not None:
+            raise self._broken
+        failure: PenstockError | None = None
+        for _ in range(COMMIT_ATTEMPTS_MAX):
+            # 1 refresh and see who owns the table and how far it is
+            before = self.refresh()
+            self.check_owner(writer, taking=taking)
+            if batch is not None and (self.txn(batch_txn(writer.pipeline)) or 0) >= batch:
+                return Committed(self.version_at(writer.pipeline, batch), already=True)
+            # 2 write the entry behind exactly this version
+            try:
+                rival = not write(self._opened())
+            except (StorageError, LakeCorrupt) as error:
+                rival, failure = True, error
+            # 3 a rival, or an outcome that is not known: look what is there
+            if rival and not self._is_mine(before + 1, name):
+                if failure is not None:
+                    raise failure
+                continue
+            # 4 durable before anything is built on it
+            self._make_durable(before + 1)
+            self.refresh()
+            self._commits_since_open += 1
+            if self._commits_since_open >= COMMITS_PER_REOPEN:
+                write_checkpoint(self.storage, self.name, self._opened())
+                self._reopen_handle()
+            return Committed(before + 1)
+        raise TransientError(
+            f"{self.name}: {COMMIT_ATTEMPTS_MAX} attempts to commit lost to other commits",
+            hint="Something else writes into this table; find and stop it.",
+        )
+
+    def check_owner(self, writer: Writer, *, taking: bool = False) -> None:
+        """Raise `Fenced` unless `writer` owns the table, at `version`; `taking`: or a writer of a lower epoch does."""
+        txns = self.txns()
+        epoch, nonce = txns.get(writer_txn(writer.pipeline), 0), txns.get(nonce_txn(writer.pipeline), 0)
+        if (epoch, nonce) == (writer.epoch, writer.nonce) or (taking and epoch < writer.epoch):
+            return
+        raise Fenced(
+            f"{self.name} was taken over by writer {epoch} of pipeline {writer.pipeline}; this one is {writer.epoch}",
+            hint="Another `penstock run` of this pipeline started meanwhile. Only one may run.",
+        )
+
+    def _is_mine(self, version: int, name: str) -> bool:
+        """Whether the entry of `version` is the one that was to be called `name`."""
+        entry = log.read_entry(self.storage, self.name, version)
+        return bool(name) and entry is not None and entry.commit == name and not entry.problem
+
+    def _make_durable(self, version: int) -> None:
+        try:
+            self.storage.sync(log.entry_path(self.name, version))
+            self.storage.sync_folder(log.log_folder(self.name))
+        except PenstockError as error:
+            # After a failed fsync the system may forget the bytes and report success the next time.
+            self._broken = error
+            raise
+
+    def _add_actions(self, files: Sequence[DataFile], data_change: bool) -> list[AddAction]:
+        schema = self.schema
+        actions = []
+        for file in files:
+            if self.storage.size(f"{self.name}/{file.path}") != file.size:
+                raise InvariantBroken(
+                    f"{self.name}: {file.path} is to be committed, but is not there with its {file.size} bytes"
+                )
+            statistics = delta_statistics(file, schema)
+            values = self._partition_values(file)
+            actions.append(add_action(file.path, file.size, values, file.modified, data_change, statistics))
+        return actions
+
+    def _check_live(self, removed: Sequence[DataFile]) -> None:
+        live = self._live() if removed else {}
+        gone = [file.path for file in removed if file.path not in live]
+        if gone:
+            raise TransientError(
+                f"{self.name}: {gone[0]} is to be replaced, but is not live any more",
+                hint="The table's files changed meanwhile: read them again and repeat.",
+            )
+
+    def _add_columns(self, handle: Handle, wanted: TableSpec, txns: Mapping[str, int]) -> bool:
+        missing = self.spec.additions(wanted)
+        return handle.add_columns(missing, txns) if missing else True
+
+    # -- small things -------------------------------------------------------------------------------------------------
+
+    def _uri(self) -> str:
+        return self.storage.uri(self.name)
+
+    def _opened(self) -> Handle:
+        if self._handle is None:
+            self._handle = Handle.open(self._uri(), self.name)
+        return self._handle
+
+    def _reopen_handle(self) -> None:
+        version = self._opened().version
+        self._handle = Handle.open(self._uri(), self.name)
+        self._commits_since_open = 0
+        check(self._handle.version >= version, f"{self.name}: version {version} is gone")
+
+    def _partition_column(self) -> str | None:
+        return next(iter(self.spec.partition_columns), None)
+
+    def _partition_values(self, file: DataFile) -> dict[str, str | None]:
+        column = self._partition_column()
+        return {} if column is None else {column: file.partition}
+
+    def _live(self) -> dict[str, DataFile]:
+        """The live files by path, at the handle's version."""
+        handle = self._opened()
+        if self._files is None or self._files[0] != handle.version:
+            found = data_files(handle.adds(), self._partition_column())
+            self._files = (handle.version, {file.path: file for file in found})
+        return self._files[1]
+
+    def _note_files(self, version: int, added: Sequence[DataFile], removed: Sequence[DataFile]) -> None:
+        """Carry the list of live files over to our own commit, instead of asking delta-rs for all of them again."""
+        if self._files is None or self._files[0] != version - 1 or self._opened().version != version:
+            return
+        gone = {file.path for file in removed}
+        live = {path: file for path, file in self._files[1].items() if path not in gone}
+        live.update((file.path, file) for file in added)
+        self._files = (version, live)
