@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,7 +40,7 @@ def command(session: Session, pipeline: str, files: tuple[str, ...], as_json: bo
     with session.project().pusher(pipeline) as pusher:
         for name in files or (STANDARD_INPUT,):
             if name == STANDARD_INPUT:
-                ingested = pusher.stream(click.get_binary_stream("stdin"))
+                ingested = pusher.stream(sys.stdin.buffer)
             else:
                 ingested = pusher.file(Path(name))
             done.append(ingested)

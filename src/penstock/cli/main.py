@@ -98,7 +98,7 @@ class Commands(click.Group):
 @click.option("--no-color", is_flag=True, help="No colours; NO_COLOR=1 does the same.")
 @click.version_option(__version__, "--version", message="penstock %(version)s")
 @click.pass_context
-def penstock(ctx: click.Context, folder: str, no_color: bool, **settings: str | None) -> None:
+def penstock(ctx: click.Context, /, folder: str, no_color: bool, **settings: str | None) -> None:
     """A streaming lakehouse: every acknowledged event ends in exactly one place, and you can prove it.
 
     \b

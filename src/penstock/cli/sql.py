@@ -49,7 +49,7 @@ def command(session: Session, query: str, as_of: str | None, form: str, verify: 
     """
     if form in BINARY_FORMATS and sys.stdout.isatty():
         raise UsageError(f"{form} does not belong on a terminal", hint=f"Write it to a file: add `> result.{form}`.")
-    text = click.get_text_stream("stdin").read() if query == "-" else query
+    text = sys.stdin.read() if query == "-" else query
     with session.project().query(text, as_of=as_of, verify=verify) as result:
         if form == "table":
             _print(result)

@@ -121,8 +121,8 @@ class _Given:
 
 def _push(records: Iterable[GivenRecord], pipeline: Pipeline, lake: Lake, clock: TestClock) -> None:
     """Push the records in the order given."""
-    as_csv = isinstance(pipeline.source.format, CsvFormat) and pipeline.source.format.header
-    rows = [_row(_csv_record(one, pipeline.source.format) if as_csv else one) for one in records]
+    form = pipeline.source.format
+    rows = [_row(_csv_record(one, form) if isinstance(form, CsvFormat) and form.header else one) for one in records]
     log = open_push_log(PushSource(), pipeline=pipeline.name, state_folder=lake.state_folder, clock=clock.now)
     try:
         if rows:

@@ -1,0 +1,318 @@
+"""The composition root: everything a person does with a project folder, as methods of `Project`.
+
+The command line prints what these return; Python programs use them as they are (`penstock.open`). How each is done is
+in the package it calls: here is only which parts it takes.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from penstock.declare.project import load_project
+from penstock.errors import DeclarationError, UsageError
+from penstock.lake.cuts import cut
+from penstock.lake.lake import Lake
+from penstock.lake.storage import LocalStorage
+from penstock.ops import cases, facts, running, simulation
+from penstock.ops.checking import check_pipelines
+from penstock.ops.contexts import contexts, parser
+from penstock.ops.ingest import Ingested, Pusher
+from penstock.proof.audit import audit
+from penstock.run.context import RunOptions, no_step
+from penstock.run.service import run_pipeline
+from penstock.serving.catalog import catalog, parse_as_of
+from penstock.serving.frames import as_frame
+from penstock.serving.query import QueryBounds, QueryResult, query
+from penstock.settings import BY_NAME
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from penstock.declare.project import LoadedProject
+    from penstock.declare.testfile import PipelineTest
+    from penstock.model.finding import Finding
+    from penstock.model.pipeline import Pipeline
+    from penstock.proof.report import AuditReport
+    from penstock.run.context import BatchDone, RunSummary
+    from penstock.settings import Settings
+
+Frame = Literal["arrow", "pandas", "polars"]
+
+
+def open_project(folder: str | os.PathLike[str], settings: Mapping[str, object] | None = None) -> Project:
+    """The project in `folder`. Findings in pipelines and tests wait for `check` and `run`.
+
+    Args:
+        settings: by name; they go before the environment and penstock.yaml.
+
+    Raises:
+        UsageError: there is no project in the folder.
+        DeclarationError: a setting is wrong.
+    """
+    path = Path(folder)
+    flags = {name: str(value) for name, value in (settings or {}).items()}
+    unknown = flags.keys() - BY_NAME.keys()
+    if unknown:
+        raise UsageError(f"there is no setting {min(unknown)}", hint=_nearest(min(unknown), BY_NAME, "settings"))
+    loaded = load_project(path, os.environ, flags)
+    wrong = tuple(finding for finding in loaded.findings if finding.code in ("no-project", "bad-setting"))
+    if wrong:
+        raise DeclarationError(wrong)
+    if "://" in loaded.settings.lake:
+        raise UsageError(
+            f"lake: {loaded.settings.lake} is a URI, and this version keeps the lake in a local folder",
+            hint="Write a path, for example `lake: lake`.",
+        )
+    return Project(path, loaded)
+
+
+class Project:
+    """A project folder. Get one from `penstock.open`. Methods that name pipelines take all of them where none is named.
+
+    Every method may raise StorageError where the disk refuses, and UsageError for names that the project does not have.
+    """
+
+    def __init__(self, folder: Path, loaded: LoadedProject) -> None:
+        self.folder = folder
+        self._loaded = loaded
+        self.lake = Lake(LocalStorage(folder / loaded.settings.lake))
+
+    @property
+    def settings(self) -> Settings:
+        return self._loaded.settings
+
+    @property
+    def pipelines(self) -> tuple[Pipeline, ...]:
+        """The pipelines whose files are sound."""
+        return self._loaded.pipelines
+
+    @property
+    def tests(self) -> tuple[PipelineTest, ...]:
+        """The test files that are sound."""
+        return self._loaded.tests
+
+    # -- declaring ----------------------------------------------------------------------------------------------------
+
+    def check(self) -> tuple[Finding, ...]:
+        """Every finding about the project's files; empty when it can run."""
+        return self._loaded.findings or check_pipelines(self.pipelines, self.folder, self.settings)
+
+    def test(self, names: Sequence[str] = ()) -> Iterator[cases.CaseResult]:
+        """Run the project's tests, or those named, one after the other.
+
+        Raises:
+            DeclarationError: a file of the project has findings.
+        """
+        self._require_sound()
+        known = {test.name: test for test in self.tests}
+        pipelines = {pipeline.name: pipeline for pipeline in self.pipelines}
+        for name in names:
+            if name not in known:
+                raise UsageError(f"there is no test {name}", hint=_nearest(name, known, "tests"))
+        for test in self.tests if not names else [known[name] for name in names]:
+            yield cases.run_case(test, pipelines[test.pipeline], self.folder, self.settings, os.environ)
+
+    # -- putting in ---------------------------------------------------------------------------------------------------
+
+    def pusher(self, pipeline: str | None = None) -> Pusher:
+        """A way to push records into a pipeline's log; use it with `with`. See `ingest` for a single call."""
+        declared = self._push_pipeline(pipeline)
+        source = facts.incarnation(self.lake, declared.name)
+        return Pusher(declared, self.settings, self.lake.state_folder, source)
+
+    def ingest(self, pipeline: str, data: Any) -> Ingested:
+        """Push records and return their places; all are durable when this returns.
+
+        Args:
+            data: a list of bytes, texts or dictionaries; an Arrow table, a pandas or a polars frame, each row of which
+                becomes a JSON object; or the path of a file.
+
+        Raises:
+            UsageError: the data is of another kind, or a record is over the size limit.
+            TransientError: the log stayed full.
+        """
+        with self.pusher(pipeline) as pusher:
+            return pusher.file(data) if isinstance(data, Path) else pusher.values(data)
+
+    def simulate(
+        self,
+        pipeline: str | None = None,
+        *,
+        world: str | None = None,
+        rate: int | None = None,
+        seconds: float | None = None,
+        events: int | None = None,
+        faults: float = 0.02,
+        seed: int = 1,
+        progress: Callable[[int], None] = lambda _: None,
+    ) -> simulation.Simulated:
+        """Send made-up events to a pipeline's log and write the truth about them to `truth/`."""
+        declared = self._push_pipeline(pipeline)
+        with self.pusher(declared.name) as pusher:
+            return simulation.simulate(
+                pusher,
+                declared,
+                self.folder / simulation.TRUTH_FOLDER,
+                world=world or simulation.guess_world(declared),
+                rate=rate,
+                seconds=seconds,
+                events=events,
+                faults=faults,
+                seed=seed,
+                progress=progress,
+            )
+
+    def reconcile(self, pipeline: str | None = None) -> simulation.Reconciled:
+        """Compare where each simulated record ended with where it must end by the truth files."""
+        declared = self._push_pipeline(pipeline)
+        truth = simulation.read_truth(self.folder / simulation.TRUTH_FOLDER, declared.name)
+        place = "_source, _partition, _offset"
+        return simulation.reconcile(
+            truth,
+            self.sql(f"select {place} from silver.{declared.silver.table}"),
+            self.sql(f"select {place}, disposition from rejects.{declared.name}"),
+        )
+
+    # -- running ------------------------------------------------------------------------------------------------------
+
+    def run(self, pipelines: Sequence[str] = (), **options: Any) -> tuple[RunSummary, ...]:
+        """Run pipelines as `run_outcome` does; the worst failure is raised.
+
+        Raises:
+            DeclarationError, RuleStopped, Fenced, SourceLost, LakeCorrupt, StorageError: as the exit codes say.
+        """
+        outcome = self.run_outcome(pipelines, **options)
+        outcome.raise_worst()
+        return tuple(outcome.summaries.values())
+
+    def run_once(self, *pipelines: str, **options: Any) -> tuple[RunSummary, ...]:
+        """Absorb everything there is, close all windows, and return what was done."""
+        return self.run(pipelines, once=True, **options)
+
+    def run_outcome(
+        self,
+        pipelines: Sequence[str] = (),
+        *,
+        once: bool = False,
+        keep_open: bool = False,
+        batch_rows: int | None = None,
+        new_incarnation: bool = False,
+        stop: threading.Event | None = None,
+        progress: Callable[[BatchDone], None] = lambda _: None,
+        after_step: Callable[[str, int], None] = no_step,
+    ) -> running.RunOutcome:
+        """Run pipelines side by side until they end (`once`), `stop` is set or one fails, which stops the others.
+
+        Args:
+            keep_open: with `once`, do not close the open windows at the end.
+            new_incarnation: accept a source that is not the one the lake knows.
+            progress: called after each batch, from the pipelines' threads.
+            after_step: called after each numbered step of a batch; for tests.
+
+        Raises:
+            DeclarationError: a file of the project has findings.
+        """
+        chosen = self._chosen(pipelines)
+        self._require_sound()
+        if not chosen:
+            raise UsageError("the project has no pipelines", hint="Declare one in pipelines/NAME.yaml.")
+        options = RunOptions(once, keep_open, batch_rows, None, new_incarnation)
+        with contexts(chosen, self.folder, self.lake, self.settings, after_step=after_step) as made:
+            return running.run_all(made, options, stop or threading.Event(), progress, run_pipeline)
+
+    # -- looking ------------------------------------------------------------------------------------------------------
+
+    def query(self, sql: str, *, as_of: str | int | None = None, verify: bool = False) -> QueryResult:
+        """Run one SELECT over one consistent cut; the result streams. Use it with `with`.
+
+        Args:
+            as_of: a batch (`12`, `ticks:12`) or a time (ISO 8601, UTC).
+            verify: check the files the query uses against their checksums first.
+
+        Raises:
+            QueryError: the query cannot be answered.
+            LakeCorrupt: with `verify`, a file is not what was written.
+        """
+        moment, pipeline = parse_as_of(None if as_of is None else str(as_of))
+        relations = catalog(cut(self.lake, moment, pipeline), self.lake.storage)
+        bounds = QueryBounds(memory_bytes=self.settings.memory_bytes, threads=self.settings.threads)
+        return query(sql, relations, verify=verify, bounds=bounds)
+
+    def sql(self, sql: str, *, as_of: str | int | None = None, verify: bool = False, as_: Frame = "arrow") -> Any:
+        """The result of one SELECT as a pyarrow.Table, or as a pandas or polars frame. See `query`."""
+        with self.query(sql, as_of=as_of, verify=verify) as result:
+            return as_frame(result.table(), as_)
+
+    def tables(self) -> tuple[facts.TableFacts, ...]:
+        """Every table of the lake."""
+        return facts.all_tables(self.lake)
+
+    def history(self, table: str, limit: int | None = None) -> tuple[facts.CommitFacts, ...]:
+        """The commits of a table (`gold.bars_1m`), the newest first."""
+        return facts.history(self._table(table), limit)
+
+    def status(self) -> tuple[facts.PipelineStatus, ...]:
+        """How far each declared pipeline is."""
+        return tuple(facts.status(self.lake, pipeline) for pipeline in self.pipelines)
+
+    # -- proving ------------------------------------------------------------------------------------------------------
+
+    def audit(self, pipelines: Sequence[str] = (), *, from_batch: int = 1) -> AuditReport:
+        """Check the laws from the files, for every pipeline of the lake or those named."""
+        return audit(
+            self.lake,
+            parser("contract", os.environ),
+            pipelines=tuple(pipelines) or None,
+            from_batch=from_batch,
+            memory_bytes=self.settings.memory_bytes,
+            threads=self.settings.threads,
+        )
+
+    # -- names --------------------------------------------------------------------------------------------------------
+
+    def _require_sound(self) -> None:
+        if self._loaded.findings:
+            raise DeclarationError(self._loaded.findings)
+
+    def _chosen(self, names: Sequence[str]) -> tuple[Pipeline, ...]:
+        """The pipelines named, or all."""
+        known = {pipeline.name: pipeline for pipeline in self.pipelines}
+        for name in names:
+            if name not in known:
+                self._require_sound()
+                raise UsageError(f"there is no pipeline {name}", hint=_nearest(name, known, "pipelines"))
+        return tuple(known[name] for name in dict.fromkeys(names)) if names else self.pipelines
+
+    def _push_pipeline(self, name: str | None) -> Pipeline:
+        """The pipeline named, or the only one that takes pushed records."""
+        if name is not None:
+            return self._chosen([name])[0]
+        takers = [pipeline for pipeline in self.pipelines if pipeline.source.origin.kind == "push"]
+        if len(takers) != 1:
+            self._require_sound()
+            names = ", ".join(pipeline.name for pipeline in takers)
+            raise UsageError(
+                f"{len(takers)} pipelines take pushed records",
+                hint=f"Name one of {names}." if takers else "Declare one with `source: push: {}`.",
+            )
+        return takers[0]
+
+    def _table(self, name: str) -> Any:
+        known = {facts.dotted(table): table for table in self.lake.tables()}
+        found = self.lake.table(known[name.lower()]) if name.lower() in known else None
+        if found is None:
+            raise UsageError(f"there is no table {name}", hint=_nearest(name, known, "tables"))
+        found.refresh()
+        return found
+
+
+def _nearest(name: str, known: Mapping[str, object], what: str) -> str:
+    """A hint: the nearest known name, or all of them."""
+    near = get_close_matches(name, known, n=1)
+    if near:
+        return f"Did you mean {near[0]}?"
+    return f"There are: {', '.join(known)}." if known else f"There are no {what}."
