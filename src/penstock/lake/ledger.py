@@ -21,6 +21,7 @@ from penstock.model.position import Range
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from penstock.lake.datafile import DataFile
     from penstock.lake.fence import Writer
     from penstock.lake.table import Committed, Table
 
@@ -97,17 +98,17 @@ class Ledger:
         """
         best = 0
         wanted = pc.field("written_at") <= pa.scalar(time, layout.TIME)
-        for file in sorted(self.table.files(), key=lambda file: _last_batch(file.stats), reverse=True):
-            if _last_batch(file.stats) <= best:
+        for file in sorted(self.table.files(), key=_last_batch, reverse=True):
+            if _last_batch(file) <= best:
                 break
             for part in self.table.read(columns=[names.BATCH], predicate=wanted, files=[file]):
                 best = max(best, pc.max(part.column(names.BATCH)).as_py() or 0)
         return self.row(best) if best else None
 
 
-def _last_batch(stats: dict[str, tuple[Any, Any]]) -> float:
+def _last_batch(file: DataFile) -> float:
     """The highest batch of a file, or infinity where its statistics do not say."""
-    bounds = stats.get(names.BATCH)
+    bounds = file.stats.get(names.BATCH)
     return float("inf") if bounds is None else float(bounds[1])
 
 

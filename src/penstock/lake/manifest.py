@@ -32,7 +32,9 @@ class TableManifest:
         check(kind is layout.Kind.MANIFESTS, f"{table.name} is not a manifest")
         self.table = table
         self._writer = writer
-        self._schema = pa.schema([field for field in table.spec.schema if field.name != SEQUENCE])
+        self._schema = pa.schema(
+            [field for field in layout.manifest_spec(self.pipeline).schema if field.name != SEQUENCE]
+        )
         self._entries: pa.Table | None = None
 
     def entries(self) -> pa.Table:
@@ -44,11 +46,11 @@ class TableManifest:
         if self._entries is None:
             self.table.refresh()
             parts = list(self.table.read())
-            rows = pa.concat_tables(parts) if parts else self.table.spec.schema.empty_table()
+            rows = pa.concat_tables(parts) if parts else self.table.schema.empty_table()
             rows = rows.sort_by(SEQUENCE).combine_chunks()
-            expected = np.arange(1, rows.num_rows + 1)
-            if not np.array_equal(rows.column(SEQUENCE).to_numpy(), expected):
-                raise LakeCorrupt(f"{self.table.name} does not hold the rows 1 to {rows.num_rows} once each")
+            last = self.table.txn(f"{self.pipeline}/manifest") or 0
+            if not np.array_equal(rows.column(SEQUENCE).to_numpy(), np.arange(1, last + 1)):
+                raise LakeCorrupt(f"{self.table.name} does not hold the rows 1 to {last} once each")
             self._entries = rows.drop_columns([SEQUENCE]).cast(self._schema)
         return self._entries
 
