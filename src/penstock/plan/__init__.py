@@ -1,1 +1,11 @@
-"""What a pipeline means, as SQL: expressions, the refine step, measures. Knows no engine; `compile.py` is the way in."""
+"""What a pipeline means, as SQL: expressions, the refine step, measures. Knows no engine.
+
+`compile` is the way in (`compile.py`); `nouns.py` says what it gives.
+"""
+
+from penstock.plan.compile import compile, findings
+from penstock.plan.gold import GoldPlan, compile_gold
+from penstock.plan.nouns import Plan, RefinePlan
+from penstock.plan.strict import ArrowFunction
+
+__all__ = ["ArrowFunction", "GoldPlan", "Plan", "RefinePlan", "compile", "compile_gold", "findings"]

@@ -70,7 +70,7 @@ def resolve(pipeline: Pipeline, references: References) -> Resolved:
     wanted = [(column.name, column.sql, sql) for column in silver.columns if column.sql is not None]
     wanted += [(rule.name, rule.check, rules) for rule in silver.rules]
     for name, expression, target in wanted:
-        bound = expressions.bind(expression, scope)
+        bound = expressions.bind(expression, scope, condition=target is rules)
         if isinstance(bound, tuple):
             findings += bound
         else:
