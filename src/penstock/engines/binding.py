@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from penstock.errors import DeclarationError, QueryError
 from penstock.lake import layout
 from penstock.model.finding import Finding
-from penstock.plan import compile_gold
+from penstock.plan.gold import compile_gold
 from penstock.plan.expressions import Bound, bind, system_types
 
 if TYPE_CHECKING:
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from penstock.engines.contract import Engine
     from penstock.model.pipeline import Expression, Gold
-    from penstock.plan import GoldPlan, Plan
+    from penstock.plan.gold import GoldPlan
+    from penstock.plan.nouns import Plan
 
 REPAIR = "Cast the operands to types that fit, e.g. `cast(x as double)`; `penstock explain` shows every column's type."
 
@@ -39,8 +40,8 @@ def findings(plan: Plan, engine: Engine) -> tuple[Finding, ...]:
             message = _refusal(engine, f"SELECT {bound.sql} AS value FROM rows", rows)
             if message:
                 found.append(Finding(expression.mark, "type-mismatch", message, REPAIR))
-    for gold_plan in plan.golds:
-        found += _gold_findings(plan, gold_plan, engine, rows)
+    for gold, gold_plan in zip(plan.pipeline.gold, plan.golds, strict=True):
+        found += _gold_findings(plan, gold, gold_plan, engine, rows)
     return tuple(sorted(found))
 
 
@@ -51,9 +52,10 @@ def _typed_expressions(plan: Plan) -> Iterator[Expression]:
     yield from (gold.where for gold in plan.pipeline.gold if gold.where is not None)
 
 
-def _gold_findings(plan: Plan, gold_plan: GoldPlan, engine: Engine, rows: pa.Schema) -> Iterator[Finding]:
+def _gold_findings(
+    plan: Plan, gold: Gold, gold_plan: GoldPlan, engine: Engine, rows: pa.Schema
+) -> Iterator[Finding]:
     """One finding per measure that has no type, or a type no table can hold."""
-    gold = gold_plan.gold
     message = _refusal(engine, gold_plan.recompute_sql, rows)
     if message:
         yield from _guilty_measures(plan, gold, engine, rows, message)

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from penstock.plan import RefinePlan
+    from penstock.plan.nouns import RefinePlan
 
     Relation = pa.Table | pa.RecordBatchReader
 

@@ -13,6 +13,7 @@ from penstock.lake.table import Table
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from penstock.lake.layout import TableSpec
     from penstock.lake.storage import Storage
@@ -25,6 +26,11 @@ class Lake:
         self.storage = storage
         self._tables: dict[str, Table] = {}
         self._lock = threading.RLock()
+
+    @property
+    def state_folder(self) -> Path:
+        """A folder on this machine for what is no table: the push logs."""
+        return self.storage.state_folder
 
     def table(self, name: str) -> Table | None:
         """The table, opened at its first use; None when the lake has none of that name.

@@ -51,6 +51,10 @@ class Storage(Protocol):
     power loss from the moment the call returns. What a failed call left behind is never under the final name.
     """
 
+    @property
+    def state_folder(self) -> Path:
+        """A folder on this machine for what cannot be kept elsewhere."""
+
     def uri(self, path: str = "") -> str:
         """How delta-rs and Parquet readers name `path`."""
 
@@ -130,6 +134,10 @@ class LocalStorage:
     def local_path(self, path: str) -> str:
         """The path in the file system."""
         return os.path.join(self.root, path) if path else str(self.root)
+
+    @property
+    def state_folder(self) -> Path:
+        return self.root
 
     def uri(self, path: str = "") -> str:
         return self.local_path(path)

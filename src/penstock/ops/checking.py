@@ -10,8 +10,8 @@ from penstock.errors import PenstockError
 from penstock.lake.layout import column_type
 from penstock.lake.referencefile import load_reference_file
 from penstock.model.finding import Finding
-from penstock.plan import compile as compile_plan
-from penstock.plan import findings as plan_findings
+from penstock.plan.compile import compile as compile_plan
+from penstock.plan.compile import findings as plan_findings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from penstock.engines.contract import Engine
     from penstock.model.pipeline import Pipeline
     from penstock.model.types import ColumnType
-    from penstock.plan import Plan
+    from penstock.plan.nouns import Plan
     from penstock.settings import Settings
 
 References = dict[str, dict[str, "ColumnType"]]

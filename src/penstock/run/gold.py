@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from penstock.engines.contract import Engine
     from penstock.lake.fence import Writer
     from penstock.lake.table import DataFile, Table
-    from penstock.plan import GoldPlan
+    from penstock.plan.gold import GoldPlan
     from penstock.run.silverwindows import SilverWindows
 
 

@@ -14,7 +14,7 @@ from penstock.lake.recovery import recover
 from penstock.lake.references import References
 from penstock.limits import KEY_INDEX_BYTES_MAX
 from penstock.model.batch import Pins
-from penstock.plan import compile as compile_plan
+from penstock.plan.compile import compile as compile_plan
 from penstock.run.contracting import apply_contract, choose_incarnation, refuse_changes_of_meaning
 from penstock.run.duplicates import Duplicates
 from penstock.run.gold import GoldKeeper
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from penstock.lake.fence import Writer
     from penstock.lake.lake import Lake
     from penstock.lake.layout import TableSpec
-    from penstock.plan import GoldPlan, Plan
+    from penstock.plan.gold import GoldPlan
+    from penstock.plan.nouns import Plan
     from penstock.run.context import PipelineContext, RunOptions
     from penstock.sources.contract import Source
 
@@ -125,9 +126,8 @@ def _open_tables(
 def gold_table_spec(plan: GoldPlan, silver: TableSpec, context: PipelineContext) -> TableSpec:
     """The gold table's columns, with the types the engine finds for the measures."""
     found = context.engine.schema(plan.recompute_sql, {"rows": silver.schema})
-    measures = [measure.name for measure in plan.gold.measures]
     return layout.gold_spec(
-        plan.name, [found.field(name) for name in plan.by], [found.field(name) for name in measures]
+        plan.name, [found.field(name) for name in plan.by], [found.field(name) for name in plan.measures]
     )
 
 
@@ -164,7 +164,7 @@ def _open_source(
             pipeline=context.pipeline.name,
             incarnation=incarnation,
             folder=context.folder,
-            state_folder=context.lake_folder,
+            state_folder=context.lake.state_folder,
             manifest=manifest,
             record_bytes_max=context.settings.record_bytes_max,
             push_bytes_max=context.settings.push_bytes_max,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from penstock.plan import compile as compile_plan
+from penstock.plan.compile import compile as compile_plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from penstock.lake.contracts import Contracts
     from penstock.model.batch import Pins
     from penstock.model.pipeline import Pipeline
-    from penstock.plan import Plan
+    from penstock.plan.nouns import Plan
     from penstock.run.references import ReferenceKeeper
 
 

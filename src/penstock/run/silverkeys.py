@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from penstock.engines.contract import Engine
     from penstock.lake.table import Table
     from penstock.model.pipeline import Silver
-    from penstock.plan import RefinePlan
+    from penstock.plan.nouns import RefinePlan
     from penstock.run.duplicates import PlacedKeys
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from penstock.engines.contract import Engine
     from penstock.lake.table import DataFile, Table
-    from penstock.plan import GoldPlan
+    from penstock.plan.gold import GoldPlan
 
 CALENDAR_SLACK = 3 * 3_600_000_000
 """Microseconds added to a calendar window's end, so that a clock change never cuts rows off; exact ends are checked."""

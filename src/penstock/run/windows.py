@@ -17,7 +17,7 @@ from penstock.run.rows import micros
 
 if TYPE_CHECKING:
     from penstock.engines.contract import Engine
-    from penstock.plan import GoldPlan
+    from penstock.plan.gold import GoldPlan
 
 ALWAYS = 1 << 62
 """A floor above every time: nothing is kept in memory."""

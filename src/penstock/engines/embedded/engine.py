@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from penstock.engines.contract import Relation
-    from penstock.plan import RefinePlan
+    from penstock.plan.nouns import RefinePlan
 
 
 class EmbeddedEngine:
