@@ -104,7 +104,7 @@ def project_page() -> str:
 def findings_page() -> str:
     rows: list[tuple[str, ...]] = [(f"`{code}`", meaning) for code, meaning in CODES.items()]
     return (
-        f"{GENERATED}\n# Findings\n\n`penstock check` prints every finding as `file:line:column: code: message` with its "
+        f"{GENERATED}\n# Findings\n\n`penstock check` prints findings as `file:line:column: code: message` with the "
         "repair below. These codes are about declarations; expressions have codes of their own.\n\n"
         + table(("code", "meaning"), rows)
     )

@@ -36,6 +36,9 @@ PARSER_ERRORS = (YAMLError, ValueError, LookupError, ArithmeticError, AttributeE
 
 PLAIN_TAGS = frozenset(f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "map", "seq"))
 
+SYNTAX_REPAIR = """Look at indentation and quotes up to here; quote a value that has `: ` or ` #` in it, or begins with one \
+of *&!|>%@`{[."""
+
 NOT_ALLOWED = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ufffe\uffff]")
 
 PROPERTIES = re.compile(r"(?:[&!]\S*(?:\s+(?:#[^\r\n]*)?)*)*")
@@ -107,9 +110,9 @@ def syntax_error(error: MarkedYAMLError, text: str, report: Report) -> None:
     if character == "\t":
         report.add(mark, "tab", "a tab cannot stand here", "Indent with spaces.")
         return
-    repair = (
-        "Look at indentation and quotes up to here; quote a value with `: ` or ` #` or one that begins with *&!|>%@`{[."
-    )
+    repair = SYNTAX_REPAIR
+    if text[max(0, index - 1) : index + 1] == "${":
+        repair = 'In braces quote a variable: "${NAME}".'
     report.add(mark, "yaml-syntax", f"this is not YAML: {problem}", repair)
 
 
@@ -163,10 +166,10 @@ class Reader:
 
     def take(self, event: Any) -> None:
         if isinstance(event, AliasEvent):
-            self.place(self.alias(event), None)
+            self.place(self.alias(event), None, self.mark(event))
         elif isinstance(event, ScalarEvent):
             self.check_tag(event)
-            self.place(self.scalar(event), event.anchor)
+            self.place(self.scalar(event), event.anchor, self.mark(event))
         elif isinstance(event, (SequenceStartEvent, MappingStartEvent)):
             if len(self.open) >= YAML_DEPTH_MAX:
                 message = f"values are nested more than {YAML_DEPTH_MAX} deep"
@@ -178,7 +181,7 @@ class Reader:
             self.open.append(Open(self.mark(event), is_mapping, bool(event.flow_style), event.anchor))
         elif isinstance(event, (SequenceEndEvent, MappingEndEvent)):
             closed = self.open.pop()
-            self.place(self.close(closed), closed.anchor)
+            self.place(self.close(closed), closed.anchor, closed.mark)
 
     def alias(self, event: Any) -> Node:
         node = self.anchors.get(event.anchor)
@@ -211,7 +214,7 @@ class Reader:
             repair = "Remove it, or quote a value that begins with `!`."
             self.report.add(self.mark(event), "unknown-tag", f"the tag `{shorten(tag)}` means nothing here", repair)
 
-    def place(self, node: Node, anchor: str | None) -> None:
+    def place(self, node: Node, anchor: str | None, mark: Mark) -> None:
         """Put a finished value where it belongs. A value that is not written has the place of its key."""
         if anchor is not None:
             self.anchors[anchor] = node
@@ -222,7 +225,7 @@ class Reader:
         parent.size += node.size
         if parent.size > YAML_NODES_MAX:
             message = f"there are more than {YAML_NODES_MAX} values when the aliases are written out"
-            self.report.add(node.mark, "too-many-values", message, "Use fewer aliases, or split the file.")
+            self.report.add(mark, "too-many-values", message, "Use fewer aliases, or split the file.")
             raise Refused
         if isinstance(node, Scalar) and node.is_empty and parent.is_mapping and len(parent.values) % 2:
             node = replace(node, mark=parent.values[-1].mark)
