@@ -173,7 +173,7 @@ def _chosen(ledgers: Mapping[str, Ledger], pipeline: str | None) -> str:
 def _begins_by(file: DataFile, column: str, bound: int) -> bool:
     """Whether the file can hold a row at or below the bound."""
     bounds = file.stats.get(column)
-    return bounds is None or bounds[0] <= bound  # type: ignore[operator]  # both are integers
+    return bounds is None or bounds[0] <= bound
 
 
 def _first_kept(ledger: Ledger, batch: int, name: str, table: Table) -> LedgerRow | None:
