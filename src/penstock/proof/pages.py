@@ -6,6 +6,7 @@ begin and how long they are together. Checking a file this way costs no more tha
 
 from __future__ import annotations
 
+import re
 import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -31,6 +32,8 @@ _ENCODINGS = {_DATA: (2, 3, 4), _DICTIONARY: (2,), _DATA_2: (4,)}
 _KNOWN_ENCODINGS = frozenset({0, 2, 3, 5, 6, 7, 8, 9})
 
 _STRUCT = 12
+_TAIL_BYTES = 8
+_NAMED_CHECKSUM = re.compile(r"-([0-9a-f]{8})\.parquet$")
 _FIELDS_MAX = 64
 """Fields of a page header. There are eight; more means that we are not looking at one."""
 
@@ -57,6 +60,7 @@ def verify(path: str, size: int) -> FileFacts:
             actual = file.seek(0, 2)
             if actual != size:
                 raise _corrupt(f"has {actual} bytes, the log says {size}")
+            _verify_footer(file, path, size)
             file.seek(0)
             metadata = pq.read_metadata(file)
             for group in range(metadata.num_row_groups):
@@ -67,6 +71,21 @@ def verify(path: str, size: int) -> FileFacts:
         raise _corrupt("is missing") from error
     except (OSError, pa.ArrowException, IndexError, ValueError) as error:
         raise _corrupt(f"cannot be read: {error}") from error
+
+
+def _verify_footer(file: BinaryIO, path: str, size: int) -> None:
+    """The CRC-32 of the footer (with its length and mark) is part of a file's name."""
+    named = _NAMED_CHECKSUM.search(path)
+    if named is None:
+        return
+    file.seek(max(0, size - _TAIL_BYTES))
+    tail = file.read(_TAIL_BYTES)
+    length = int.from_bytes(tail[:4], "little")
+    if length > size - _TAIL_BYTES:
+        raise _corrupt("has a broken footer")
+    file.seek(size - _TAIL_BYTES - length)
+    if zlib.crc32(file.read(length + _TAIL_BYTES)) != int(named[1], 16):
+        raise _corrupt("has a footer whose checksum is wrong")
 
 
 def _verify_chunk(file: BinaryIO, chunk: pq.ColumnChunkMetaData) -> None:

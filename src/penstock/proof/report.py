@@ -72,9 +72,15 @@ class PipelineReport:
         places: Iterable[str] = (),
         total: int = 1,
     ) -> None:
-        """Add a violation; of `places` the first few are kept."""
-        shown = tuple(place for place, _ in zip(places, range(VIOLATION_EXAMPLES_MAX), strict=False))
-        self.violations.append(Violation(law, table, message, batch, shown, total))
+        """Add a violation, or add to the one that says the same of the same table; the first few `places` are kept."""
+        shown = [place for place, _ in zip(places, range(VIOLATION_EXAMPLES_MAX), strict=False)]
+        for number, known in enumerate(self.violations):
+            if (known.law, known.table, known.message) == (law, table, message):
+                together = tuple([*known.places, *shown][:VIOLATION_EXAMPLES_MAX])
+                one = batch if batch == known.batch else None
+                self.violations[number] = Violation(law, table, message, one, together, known.total + total)
+                return
+        self.violations.append(Violation(law, table, message, batch, tuple(shown), total))
 
     def as_json(self) -> dict[str, object]:
         return {

@@ -48,13 +48,13 @@ class Syntax:
         """The expression as SQL, in parentheses where it is more than a name."""
         document = copy.deepcopy(self._template)
         document["statements"][0]["node"]["select_list"] = [{**tree, "alias": ""}]
-        row = self._connection.execute("SELECT json_deserialize_sql(?::JSON)", [json.dumps(document)]).fetchone()
-        text: str = row[0] if row else ""
+        rows = self._connection.execute("SELECT json_deserialize_sql(?::JSON)", [json.dumps(document)]).fetchall()
+        text: str = rows[0][0]
         return text.removeprefix("SELECT ")
 
     def _statement(self, sql: str) -> Tree:
-        row = self._connection.execute("SELECT json_serialize_sql(?)", [sql]).fetchone()
-        document: Tree = json.loads(row[0]) if row else {}
+        rows = self._connection.execute("SELECT json_serialize_sql(?)", [sql]).fetchall()
+        document: Tree = json.loads(rows[0][0])
         if document.get("error", True):
             message = document.get("error_message", "no answer")
             raise QueryError(f"not an expression: {message}", hint=f"The text was: {sql}")
@@ -114,7 +114,7 @@ def function_name(tree: Tree) -> str | None:
 
 def arguments(tree: Tree) -> list[Tree]:
     """The arguments of a function call."""
-    return [argument["expression"] if "expression" in argument else argument for argument in tree["arguments"]]
+    return [argument.get("expression", argument) for argument in tree["arguments"]]
 
 
 def literal_text(tree: Tree) -> str | None:

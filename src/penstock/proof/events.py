@@ -1,0 +1,253 @@
+"""What a record holds, judged from its raw bytes: how many events, and which of them `where` selects.
+
+This is its own reading of the formats, in SQL made from the declaration: JSON by DuckDB's functions (with a strict look
+at what only DuckDB takes for JSON), delimited and patterned text by regular expressions. `conservation.py` asks it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from penstock.limits import JSON_NESTING_MAX
+from penstock.model.columns import OFFSET, PARTITION, SOURCE, TIMESTAMP
+from penstock.model.fields import META_FIELDS
+from penstock.model.pipeline import CsvFormat, TextFormat
+from penstock.proof import selection
+from penstock.proof.syntax import quote, text_literal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from penstock.model.pipeline import Source
+    from penstock.proof.selection import Steps
+    from penstock.proof.witness import Witness
+
+RAW_COLUMNS = (SOURCE, PARTITION, OFFSET, TIMESTAMP, "key", "headers", "value")
+"""The columns of bronze that the SQL here reads."""
+
+_STRICT = "penstock_proof_is_json"
+_LENIENT = r",[ \t\r\n]*[}\]]|(?i:nan|inf)|/[/*]"
+"""Text that may be JSON for DuckDB only: looked at again, strictly."""
+
+
+@dataclass(frozen=True)
+class EventSql:
+    """The events of records. `count` is None where every record is exactly one event."""
+
+    source: Source
+    witness: Witness
+
+    @property
+    def needs_bytes(self) -> bool:
+        """Whether the records' bytes have to be read at all."""
+        return self.source.records is not None or self.source.where is not None
+
+    def counts(self, bronze: str) -> str:
+        """SQL: place and `events` (BIGINT) for each record of a relation with RAW_COLUMNS."""
+        place = ", ".join((SOURCE, PARTITION, OFFSET))
+        if self.source.records is None:
+            return f"SELECT {place}, 1::BIGINT AS events FROM {bronze}"
+        return f"SELECT {place}, {_LENGTH}::BIGINT AS events FROM ({self._records(bronze)})"
+
+    def selected(self, bronze: str) -> str:
+        """SQL: place, `_index` and `chosen` (BOOLEAN) for each event; malformed ones are chosen, as they are judged.
+
+        Raises:
+            QueryError: `where` cannot be understood.
+        """
+        assert self.source.where is not None
+        fields: dict[tuple[Steps, bool], str] = {}
+
+        def column(steps: Steps, envelope: bool) -> str:
+            return quote(fields.setdefault((steps, envelope), f"$field{len(fields)}"))
+
+        condition = selection.condition(self.witness.syntax, self.source.where.sql, column)
+        place = ", ".join((SOURCE, PARTITION, OFFSET))
+        chosen = f"coalesce(TRY({condition}), FALSE)"
+        values = "".join(f", {self._text(*path)} AS {quote(name)}" for path, name in fields.items())
+        if self.source.records is None:
+            rows = f"SELECT *{values} FROM ({self._records(bronze)})"
+            return f"SELECT {place}, 0 AS _index, malformed OR {chosen} AS chosen FROM ({rows})"
+        unnested = (
+            f"SELECT *, CAST(list[_index + 1] AS VARCHAR) AS element FROM (SELECT *, "
+            f"CAST(unnest(range({_LENGTH})) AS INTEGER) AS _index FROM ({self._records(bronze)}))"
+        )
+        # A record without the list is one event of which only the envelope is known.
+        return (
+            f"SELECT {place}, _index, CASE WHEN malformed THEN TRUE WHEN list IS NULL THEN {chosen} "
+            f"WHEN element IS NULL OR NOT starts_with(element, '{{') THEN TRUE ELSE {chosen} END AS chosen "
+            f"FROM (SELECT *{values} FROM ({unnested}))"
+        )
+
+    # -- records ------------------------------------------------------------------------------------------------------
+
+    def _records(self, bronze: str) -> str:
+        """SQL that adds `document` (text or NULL), `malformed`, and for lists of events `list`."""
+        decoded = f"SELECT *, TRY(decode(value)) AS text FROM {bronze}"
+        source = self.source
+        if isinstance(source.format, CsvFormat):
+            return _csv(source.format, decoded)
+        if isinstance(source.format, TextFormat):
+            return _patterned(source.format, decoded)
+        self._offer_strict_check()
+        valid = f"CASE WHEN json_valid(text) THEN CASE WHEN json_type(text) = 'OBJECT' THEN {_strictly()} END END"
+        judged = f"SELECT *, {valid} AS document FROM ({decoded})"
+        listed = "NULL::JSON[]"
+        if source.records is not None:
+            listed = _value(("document", source.records.steps), as_list=True)
+        return f"SELECT *, document IS NULL AS malformed, {listed} AS list FROM ({judged})"
+
+    def _offer_strict_check(self) -> None:
+        connection = self.witness.connection
+        known = connection.execute(
+            f"SELECT count(*) FROM duckdb_functions() WHERE function_name = '{_STRICT}'"
+        ).fetchall()
+        if not known[0][0]:
+            connection.create_function(_STRICT, _strict_json, ["VARCHAR"], "BOOLEAN", type="arrow")
+
+    # -- fields -------------------------------------------------------------------------------------------------------
+
+    def _text(self, steps: Steps, envelope: bool) -> str:
+        """SQL for the text of a raw field of an event: a string without quotes, a number as written."""
+        if steps[0] in META_FIELDS and not envelope:
+            return _meta(steps)
+        if isinstance(self.source.format, CsvFormat):
+            return f"list_extract(fields, list_position(names, {text_literal(str(steps[0]))}))"
+        if isinstance(self.source.format, TextFormat):
+            return _group(self.source.format, steps)
+        inside = self.source.records is not None and not envelope
+        return _unquoted(_value(("element" if inside else "document", steps)))
+
+
+_LENGTH = "CASE WHEN malformed OR list IS NULL THEN 1 ELSE len(list) END"
+
+
+def strict_json(text: str) -> bool:
+    """Whether a text is JSON by RFC 8259 and not nested deeper than we take."""
+    depth = deepest = 0
+    for bracket in re.sub(r'"(?:[^"\\]|\\.)*"', "", text, flags=re.DOTALL):
+        if bracket in "[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif bracket in "]}":
+            depth -= 1
+    if deepest > JSON_NESTING_MAX:
+        return False
+    try:
+        json.loads(text, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _refuse(name: str) -> None:
+    raise ValueError(name)
+
+
+def _strict_json(texts: pa.Array) -> pa.Array:
+    return pa.array([None if text is None else strict_json(text) for text in texts.to_pylist()], pa.bool_())
+
+
+def _strictly() -> str:
+    """SQL for the text if it is strictly JSON; only texts that look doubtful are asked about one by one."""
+    deep = f"length(text) - length(replace(replace(text, '[', ''), '{{', '')) > {JSON_NESTING_MAX}"
+    doubtful = f"regexp_matches(text, {text_literal(_LENIENT)}) OR {deep}"
+    return f"CASE WHEN {doubtful} THEN CASE WHEN {_STRICT}(text) THEN text END ELSE text END"
+
+
+def _value(place: tuple[str, Sequence[str | int]], *, as_list: bool = False) -> str:
+    """SQL for the JSON text (or list) at a path of a JSON document. A decimal among the wanted fields makes DuckDB keep
+    numbers as they are written."""
+    document, steps = place
+    shape: object = ["JSON"] if as_list else "JSON"
+    access = ""
+    for step in reversed(steps):
+        shape = [shape] if isinstance(step, int) else {step: shape}
+    for step in steps:
+        access += f"[{step + 1}]" if isinstance(step, int) else f"[{text_literal(step)}]"
+    keeper = "n"
+    while str(steps[0]).lower() == keeper:
+        keeper += "n"
+    assert isinstance(shape, dict)
+    structure = json.dumps({**shape, keeper: "DECIMAL(18,3)"}, ensure_ascii=False)
+    found = f"(from_json({document}, {text_literal(structure)})){access}"
+    return found if as_list else f"nullif(CAST({found} AS VARCHAR), 'null')"
+
+
+def _unquoted(value: str) -> str:
+    return f"CASE WHEN starts_with({value}, '\"') THEN {value} ->> '$' ELSE {value} END"
+
+
+def field_text(document: str, steps: Steps) -> str:
+    """SQL for the text of the field at a path of a JSON object: a string without quotes, a number as written."""
+    return _unquoted(_value((f"CASE WHEN json_valid({document}) THEN {document} END", steps)))
+
+
+def _meta(steps: Steps) -> str:
+    if steps[0] == "_key":
+        return "TRY(decode(key))"
+    if steps[0] == "_timestamp":
+        return f"CAST({TIMESTAMP} AS VARCHAR)"
+    name = "file.path" if steps[0] == "_file" else ".".join(str(step) for step in steps[1:])
+    return f"TRY(decode(list_filter(headers, lambda h: h.key = {text_literal(name)})[1].value))"
+
+
+def _patterned(form: TextFormat, decoded: str) -> str:
+    pattern = text_literal(form.pattern)
+    names = list(re.findall(r"\(\?P?<([A-Za-z_][A-Za-z0-9_]*)>", form.pattern))
+    groups = f"regexp_extract(text, {pattern}, [{', '.join(text_literal(name) for name in names)}])"
+    fits = f"coalesce(regexp_full_match(text, {pattern}), FALSE)"
+    matched = f"CASE WHEN {fits} THEN {groups} END"
+    faults = f"NOT {fits}"
+    if form.json is not None:
+        part = f"({matched})[{text_literal(form.json)}]"
+        faults += f" OR NOT coalesce(json_valid({part}), FALSE)"
+    return (
+        f"SELECT *, {matched} AS groups, {faults} AS malformed, text AS document, NULL::JSON[] AS list FROM ({decoded})"
+    )
+
+
+def _group(form: TextFormat, steps: Steps) -> str:
+    names = re.findall(r"\(\?P?<([A-Za-z_][A-Za-z0-9_]*)>", form.pattern)
+    first = str(steps[0])
+    if first in names and (len(steps) == 1 or first != form.json):
+        return f"(groups)[{text_literal(first)}]"
+    inner = steps[1:] if first == form.json else steps
+    return _unquoted(_value((f"(groups)[{text_literal(str(form.json))}]", inner)))
+
+
+def _csv(form: CsvFormat, decoded: str) -> str:
+    """Fields of a delimited record, split by a regular expression: quoted, or up to the next delimiter."""
+    mark, separator = re.escape(form.quote), re.escape(form.delimiter)
+    field = (
+        f"({mark}(?:[^{mark}]|{mark}{mark})*{mark}|[^{separator}]*){separator}"
+        if form.quote
+        else (f"([^{separator}]*){separator}")
+    )
+    names = f"[{', '.join(text_literal(name) for name in form.columns)}]"
+    if form.header:
+        names = _split("TRY(decode(list_filter(headers, lambda h: h.key = 'csv.header')[1].value))", form, field, ())
+    fields = _split("text", form, field, ("", *form.null))
+    wrong = "text IS NULL OR len(fields) <> len(names)"
+    return (
+        f"SELECT *, {wrong} AS malformed, text AS document, NULL::JSON[] AS list "
+        f"FROM (SELECT *, {names} AS names, {fields} AS fields FROM ({decoded}))"
+    )
+
+
+def _split(line: str, form: CsvFormat, field: str, nulls: Sequence[str]) -> str:
+    bare = f"regexp_extract_all({line} || {text_literal(form.delimiter)}, {text_literal(field)}, 1)"
+    mark = text_literal(form.quote)
+    plain = "f"
+    if form.quote:
+        inner = f"replace(substr(f, 2, length(f) - 2), {mark} || {mark}, {mark})"
+        plain = f"CASE WHEN starts_with(f, {mark}) THEN {inner} ELSE f END"
+    if not nulls:
+        return f"list_transform({bare}, lambda f: {plain})"
+    absent = ", ".join(text_literal(null) for null in nulls)
+    return f"list_transform({bare}, lambda f: CASE WHEN ({plain}) IN ({absent}) THEN NULL ELSE {plain} END)"
