@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -166,8 +167,7 @@ class GoldKeeper:
 
     def _files_holding(self, touched: pa.Table) -> list[DataFile]:
         """The live files whose window starts may include a touched one."""
-        starts = pc.unique(touched[WINDOW_START]).cast(pa.int64()).to_numpy()
-        starts.sort()
+        starts = np.sort(pc.unique(touched[WINDOW_START]).cast(pa.int64()).to_numpy())
         holding = []
         for file in self.table.files():
             low, high = window_bounds(file)
@@ -184,7 +184,7 @@ class GoldKeeper:
         rows = [stamp(table, batch) for table in (*change.appended, *change.corrected) if table.num_rows]
         add: list[DataFile] = []
         if rows or kept:
-            add = self.table.write(pa.concat_tables([align(table, self.table.schema) for table in (*kept, *rows)]))
+            add = self.table.write(pa.concat_tables([align(table, self.table.spec.file_schema) for table in (*kept, *rows)]))
         version = self.table.commit(writer, batch=batch, add=add, remove=remove, txns=self._closed_txn()).version
         return add, version
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -119,8 +120,7 @@ class ClosedWindows:
             table = self._partials.merged()
             if table is None or table.num_rows <= CLOSED_WINDOWS_CACHED_MAX:
                 return
-            starts = table[WINDOW_START].cast(pa.int64()).to_numpy()
-            starts.sort()
+            starts = np.sort(table[WINDOW_START].cast(pa.int64()).to_numpy())
             keep_from = int(starts[-(CLOSED_WINDOWS_CACHED_MAX // 2)])
             kept = table.filter(pc.greater(table[WINDOW_START], micros(keep_from)))
             self._partials.clear()
