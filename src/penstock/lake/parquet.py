@@ -28,7 +28,7 @@ from penstock.limits import (
 from penstock.model import columns as names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from penstock.lake.layout import TableSpec
     from penstock.lake.storage import Storage
@@ -57,7 +57,7 @@ def write_files(storage: Storage, folder: str, spec: TableSpec, data: pa.Table) 
             if subfolder not in folders:
                 storage.make_folder(subfolder)
                 folders.add(subfolder)
-            written.append(_write_file(storage, folder, subfolder, spec, partition, rows))
+            written.append(_write_file(storage, folder, subfolder, spec, partition, [rows]))
         for subfolder in sorted(folders):
             storage.sync_folder(subfolder)
     except BaseException:
@@ -151,32 +151,52 @@ def is_sorted(rows: pa.Table, sort: Sequence[str]) -> bool:
 # -- one file ---------------------------------------------------------------------------------------------------------
 
 
+def write_sorted(
+    storage: Storage, folder: str, spec: TableSpec, partition: str | None, pieces: Iterable[pa.Table]
+) -> DataFile:
+    """Write one file of one partition from pieces that are sorted already, holding one at a time; durable when this
+    returns. Each piece has the columns of `spec.file_schema`; there is at least one row.
+
+    Raises:
+        StorageError: it cannot be written; nothing is left behind.
+    """
+    subfolder = folder if spec.partition is None else f"{folder}/{_partition_folder(spec, partition)}"
+    storage.make_folder(subfolder)
+    file = _write_file(storage, folder, subfolder, spec, partition, pieces)
+    storage.sync_folder(subfolder)
+    return file
+
+
 def _write_file(
-    storage: Storage, folder: str, subfolder: str, spec: TableSpec, partition: str | None, rows: pa.Table
+    storage: Storage, folder: str, subfolder: str, spec: TableSpec, partition: str | None, pieces: Iterable[pa.Table]
 ) -> DataFile:
     """Write one file. Its name ends with the CRC of its footer: page checksums do not cover that."""
     name = f"part-{uuid.uuid4().hex}"
     path = f"{subfolder}/.{name}"
+    schema, count, statistics = spec.file_schema, 0, Statistics()
     with storage.sink(path) as sink:
-        per_group = _rows_per_group(rows)
         with pq.ParquetWriter(
             sink,
-            rows.schema,
+            schema,
             compression="zstd",
             compression_level=1,
-            use_dictionary=_dictionary_columns(rows.schema),
-            write_statistics=_statistics_columns(rows.schema),
+            use_dictionary=_dictionary_columns(schema),
+            write_statistics=_statistics_columns(schema),
             write_page_checksum=True,
             data_page_size=PARQUET_PAGE_BYTES,
             use_deprecated_int96_timestamps=False,
             store_schema=False,
         ) as writer:
-            writer.write_table(rows, row_group_size=per_group)
+            for rows in pieces:
+                writer.write_table(rows, row_group_size=_rows_per_group(rows))
+                found = statistics_of(spec, rows)
+                statistics = found if count == 0 else merged_statistics(statistics, count, found, rows.num_rows)
+                count += rows.num_rows
         size = sink.tell()
     final = f"{subfolder}/{name}-{footer_checksum(storage, path, size):08x}.parquet"
     storage.rename(path, final)
     modified = time.time_ns() // 1_000_000
-    return DataFile(final[len(folder) + 1 :], size, rows.num_rows, partition, modified, statistics_of(spec, rows))
+    return DataFile(final[len(folder) + 1 :], size, count, partition, modified, statistics)
 
 
 def footer_checksum(storage: Storage, path: str, size: int) -> int:
@@ -195,7 +215,7 @@ def footer_checksum(storage: Storage, path: str, size: int) -> int:
 
 
 def _rows_per_group(rows: pa.Table) -> int:
-    row_bytes = max(1, rows.nbytes // max(1, rows.num_rows))
+    row_bytes: int = max(1, rows.nbytes // max(1, rows.num_rows))
     return max(1, min(PARQUET_ROW_GROUP_ROWS_MAX, PARQUET_ROW_GROUP_BYTES_MAX // row_bytes))
 
 
@@ -256,6 +276,22 @@ def statistics_of(spec: TableSpec, rows: pa.Table) -> Statistics:
             found = _bounds(column)
             if found is not None:
                 bounds[name] = found
+    return Statistics(bounds, nulls)
+
+
+def merged_statistics(left: Statistics, left_rows: int, right: Statistics, right_rows: int) -> Statistics:
+    """The statistics of both files' rows together. A column that one cannot bound stays without bounds."""
+    nulls = {name: left.nulls[name] + right.nulls[name] for name in left.nulls.keys() & right.nulls.keys()}
+    bounds: dict[str, Bounds] = {}
+    for name in left.bounds.keys() | right.bounds.keys():
+        known = [
+            one.bounds.get(name)
+            for one, rows in ((left, left_rows), (right, right_rows))
+            if one.nulls.get(name) != rows  # nulls only: nothing to bound
+        ]
+        ends = [bound for bound in known if bound is not None]
+        if len(ends) == len(known) > 0:
+            bounds[name] = (min(low for low, _ in ends), max(high for _, high in ends))
     return Statistics(bounds, nulls)
 
 
