@@ -9,13 +9,17 @@ from __future__ import annotations
 import uuid
 import zlib
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from penstock.lake.datafile import DataFile, Statistics
-from penstock.lake.layout import TableSpec
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from penstock.lake.layout import TableSpec
 
 
 @dataclass

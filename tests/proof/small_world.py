@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -39,6 +39,9 @@ from penstock.model.pipeline import (
 from penstock.model.position import Range
 from penstock.model.types import ColumnType
 from proof.plain_lake import PlainLake, PlainTable
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SECOND = 1_000_000

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,8 +16,10 @@ import pytest
 from penstock.model.columns import batch_txn, offset_txn
 from penstock.proof.audit import audit
 from penstock.proof.report import Law, PipelineReport
-from proof.plain_lake import PlainTable
 from proof.small_world import World, small_world
+
+if TYPE_CHECKING:
+    from proof.plain_lake import PlainTable
 
 Tamper = Callable[[World], None]
 

@@ -76,7 +76,8 @@ class _Chunk:
         kinds = f"WHEN '{Disposition.QUARANTINED}' THEN {_QUARANTINED} WHEN '{Disposition.DUPLICATE}' THEN {_DUPLICATE}"
         self._rejects = arrays(
             f"SELECT {_NUMBERS}, coalesce({INDEX}, -1)::BIGINT AS {INDEX}, {BATCH}, "
-            f"CASE disposition {kinds} ELSE 0 END AS kind FROM ({check.rejects.select([*PLACE, INDEX, BATCH, 'disposition'], inside)})"
+            f"CASE disposition {kinds} ELSE 0 END AS kind "
+            f"FROM ({check.rejects.select([*PLACE, INDEX, BATCH, 'disposition'], inside)})"
         )
 
     def check(self) -> None:

@@ -7,7 +7,7 @@ the few whose hashes meet are looked at in full.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -114,19 +114,17 @@ class DuplicateCheck:
         derived = self._derivations()
         silver = self.pipeline.silver
         values = "".join(f", {sql} AS {quote('own ' + name)}" for name, sql in derived.items())
-        losers = (
-            f"SELECT * EXCLUDE (value, text){values} FROM (SELECT *, TRY(decode(value)) AS text FROM "
-            f"({self.rejects.select([*PLACE, INDEX, TIMESTAMP, BATCH, 'value', *_WINNER], f'{among} AND coalesce(winner_offset, 0) {share}')}))"
+        raw = self.rejects.select(
+            [*PLACE, INDEX, TIMESTAMP, BATCH, "value", *_WINNER], f"{among} AND coalesce(winner_offset, 0) {share}"
         )
+        losers = f"SELECT * EXCLUDE (value, text){values} FROM (SELECT *, TRY(decode(value)) AS text FROM ({raw}))"
         columns = sorted({*PLACE, INDEX, BATCH, *derived, silver.event_time})
         winners = self.silver.select(columns, f"{BATCH} <= {self.batch_max} AND {OFFSET} {share}")
         pairs = zip(_WINNER, (*PLACE, INDEX), strict=True)
         on = " AND ".join(f"l.{theirs} = w.{ours}" for theirs, ours in pairs)
-        order = ", ".join((BATCH, *PLACE, INDEX))
-        before = f"({', '.join(f'w.{name}' for name in order.split(', '))}) < ({', '.join(f'l.{name}' for name in order.split(', '))})"
-        differs = [
-            f"(l.{quote('own ' + name)} <> {_comparable(name, w='w', pipeline=self.pipeline)})" for name in derived
-        ]
+        sides = [", ".join(f"{side}.{name}" for name in (BATCH, *PLACE, INDEX)) for side in "wl"]
+        before = f"({sides[0]}) < ({sides[1]})"
+        differs = [f"(l.{quote('own ' + name)} <> {self._comparable(name)})" for name in derived]
         other = " OR ".join(f"coalesce({test}, FALSE)" for test in differs) or "FALSE"
         verdict = (
             f"CASE WHEN l.winner_offset IS NULL THEN 'duplicates name no winner' WHEN w.{OFFSET} IS NULL "
@@ -135,15 +133,20 @@ class DuplicateCheck:
             f"THEN 'duplicates name a winner with another key' END"
         )
         self.witness.run(
-            f"CREATE OR REPLACE TEMP TABLE wrong_winners AS SELECT * FROM (SELECT l.{SOURCE}, l.{PARTITION}, l.{OFFSET}, "
-            f"l.{INDEX}, l.{BATCH}, {verdict} AS wrong FROM ({losers}) l LEFT JOIN ({winners}) w ON {on}) "
+            f"CREATE OR REPLACE TEMP TABLE wrong_winners AS SELECT * FROM (SELECT l.{SOURCE}, l.{PARTITION}, "
+            f"l.{OFFSET}, l.{INDEX}, l.{BATCH}, {verdict} AS wrong FROM ({losers}) l LEFT JOIN ({winners}) w ON {on}) "
             f"WHERE wrong IS NOT NULL"
         )
+        self._report_winners()
+
+    def _report_winners(self) -> None:
         for row in self.witness.rows(
-            f"SELECT wrong, count(*)::BIGINT AS total, min({BATCH}) AS first, max({BATCH}) AS last FROM wrong_winners GROUP BY wrong"
+            f"SELECT wrong, count(*)::BIGINT AS total, min({BATCH}) AS first, max({BATCH}) AS last "
+            f"FROM wrong_winners GROUP BY wrong"
         ):
             shown = self.witness.rows(
-                f"SELECT * FROM wrong_winners WHERE wrong = '{row['wrong']}' ORDER BY {order} LIMIT {VIOLATION_EXAMPLES_MAX}"
+                f"SELECT * FROM wrong_winners WHERE wrong = '{row['wrong']}' "
+                f"ORDER BY {', '.join((BATCH, *PLACE, INDEX))} LIMIT {VIOLATION_EXAMPLES_MAX}"
             )
             self.report.broken(
                 Law.DETERMINISM,
@@ -156,8 +159,8 @@ class DuplicateCheck:
         self.witness.run("DROP TABLE wrong_winners")
 
     def _derivations(self) -> dict[str, str]:
-        """For key columns (and the event time) that can be read off the raw bytes simply: SQL of the loser's value, from
-        `text`, NULL where it is not written in a simple way."""
+        """For key columns (and the event time) that can be read off the raw bytes simply: SQL of the loser's value,
+        from `text`, NULL where it is not written in a simple way."""
         source, silver = self.pipeline.source, self.pipeline.silver
         found: dict[str, str] = {}
         if silver.event_time == TIMESTAMP and silver.unique_within is not None:
@@ -177,6 +180,17 @@ class DuplicateCheck:
             found[column.name] = sql
         return found
 
+    def _comparable(self, name: str) -> str:
+        """SQL of the winner's value (`w`) in the form `_derivations` gives the loser's."""
+        silver = self.pipeline.silver
+        types = {column.name: column.type for column in silver.columns}
+        declared = types.get(name)
+        is_time = name == TIMESTAMP or (declared is not None and declared.kind == "timestamp")
+        value = f"epoch_us(w.{quote(name)})" if is_time else f"w.{quote(name)}"
+        if name == silver.event_time and name not in silver.key and silver.unique_within is not None:
+            return bucket(value, silver.unique_within)
+        return value
+
 
 def bucket(micros: str, width: int) -> str:
     """SQL of the number of the bucket that a time in microseconds lies in."""
@@ -195,15 +209,3 @@ def _derivation(column: Column) -> str | None:
     if column.type.kind == "timestamp" and column.unit in _UNIT_FACTORS:
         return f"TRY_CAST({text} AS BIGINT) * {_UNIT_FACTORS[str(column.unit)]}"
     return None
-
-
-def _comparable(name: str, w: str, pipeline: Pipeline) -> str:
-    """SQL of the winner's value in the form `_derivations` gives the loser's."""
-    silver = pipeline.silver
-    value: Any = f"{w}.{quote(name)}"
-    types = {column.name: column.type for column in silver.columns}
-    kind = types[name].kind if name in types and types[name] is not None else "timestamp"  # type: ignore[union-attr]
-    micros = f"epoch_us({value})" if kind == "timestamp" else value
-    if name == silver.event_time and name not in silver.key and silver.unique_within is not None:
-        return bucket(micros, silver.unique_within)
-    return str(micros)

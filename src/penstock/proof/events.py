@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+from duckdb.func import PythonUDFType
 
 from penstock.limits import JSON_NESTING_MAX
 from penstock.model.columns import OFFSET, PARTITION, SOURCE, TIMESTAMP
@@ -108,7 +109,7 @@ class EventSql:
             f"SELECT count(*) FROM duckdb_functions() WHERE function_name = '{_STRICT}'"
         ).fetchall()
         if not known[0][0]:
-            connection.create_function(_STRICT, _strict_json, ["VARCHAR"], "BOOLEAN", type="arrow")
+            connection.create_function(_STRICT, _strict_json, ["VARCHAR"], "BOOLEAN", type=PythonUDFType.ARROW)
 
     # -- fields -------------------------------------------------------------------------------------------------------
 

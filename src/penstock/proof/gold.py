@@ -37,8 +37,8 @@ _EXPECTED, _ACTUAL, _MATCHED = "expected_windows", "actual_windows", "matched_wi
 class GoldCheck:
     """One gold table against silver, at a cut.
 
-    `closed_until` is in microseconds, None where no window is closed yet. Windows that no batch from `from_batch` on can
-    have touched are left out; `closed_before` is what was closed before that batch.
+    `closed_until` is in microseconds, None where no window is closed yet. Windows that no batch from `from_batch` on
+    can have touched are left out; `closed_before` is what was closed before that batch.
     """
 
     witness: Witness
@@ -107,8 +107,8 @@ class GoldCheck:
             measures = self._recompute(low, high)
             actual = [name for name in self.gold.types if name in self._gold_columns()]
             run(
-                f"CREATE OR REPLACE TEMP TABLE {_ACTUAL} AS SELECT * REPLACE (epoch_us({WINDOW_START}) AS {WINDOW_START}, "
-                f"epoch_us({WINDOW_END}) AS {WINDOW_END}) FROM ({self.gold.select(actual, inside)}) "
+                f"CREATE OR REPLACE TEMP TABLE {_ACTUAL} AS SELECT * REPLACE (epoch_us({WINDOW_START}) AS "
+                f"{WINDOW_START}, epoch_us({WINDOW_END}) AS {WINDOW_END}) FROM ({self.gold.select(actual, inside)})"
             )
             self._twice()
             self._match(measures)

@@ -1,6 +1,6 @@
 """The ledger as the witness reads it: one row per batch, ranges without gap or overlap, one account to check against.
 
-The last row is the cut that an audit looks at. `conservation.py` compares the rows of the tables with what is said here.
+The last row is the cut that an audit looks at. `conservation.py` compares the tables' rows with what is said here.
 """
 
 from __future__ import annotations

@@ -38,14 +38,16 @@ def check_manifest(witness: Witness, view: View, ledger: Ledger, report: Pipelin
     """
     numbers = witness.rows(
         f"SELECT count(*)::BIGINT AS rows, count(DISTINCT sequence)::BIGINT AS numbers, min(sequence) AS first, "
-        f"max(sequence) AS last, count(*) FILTER (WHERE state NOT IN {_STATES})::BIGINT AS strange FROM {view.relation()}"
+        f"max(sequence) AS last, count(*) FILTER (WHERE state NOT IN {_STATES})::BIGINT AS strange "
+        f"FROM {view.relation()}"
     )[0]
     rows = numbers["rows"]
     if rows and (numbers["numbers"], numbers["first"], numbers["last"]) != (rows, 1, rows):
         report.broken(Law.CONSERVATION, view.name, f"does not hold the rows 1 to {rows} once each")
     if numbers["strange"]:
         report.broken(Law.CONSERVATION, view.name, "files have an unknown state", total=numbers["strange"])
-    ordered = f'SELECT *, lead(first) OVER (PARTITION BY source ORDER BY first, "end" NULLS LAST) AS next FROM ({files_sql(view)})'
+    following = 'lead(first) OVER (PARTITION BY source ORDER BY first, "end" NULLS LAST)'
+    ordered = f"SELECT *, {following} AS next FROM ({files_sql(view)})"
     for test, message in (
         ('next < "end"', "files share offsets"),
         ('next > "end" OR (next IS NOT NULL AND "end" IS NULL)', "offsets between two files are in none"),
@@ -59,7 +61,7 @@ def check_manifest(witness: Witness, view: View, ledger: Ledger, report: Pipelin
     reach = {
         row["source"]: (row["first"], row["last"])
         for row in witness.rows(
-            f'SELECT source, min(first) AS first, CASE WHEN bool_or("end" IS NULL) THEN NULL ELSE max("end") END AS last '
+            f'SELECT source, min(first) AS first, CASE WHEN NOT bool_or("end" IS NULL) THEN max("end") END AS last '
             f"FROM ({files_sql(view)}) GROUP BY source"
         )
     }

@@ -15,6 +15,8 @@ from penstock.proof.report import Law, place_text
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from numpy.typing import NDArray
+
     from penstock.model.pipeline import Pipeline
     from penstock.proof.ledger import Ledger
     from penstock.proof.report import PipelineReport
@@ -114,7 +116,7 @@ def check_reject_contracts(
         report.broken(Law.DETERMINISM, rejects.name, message, batch=found[0][BATCH], places=shown, total=total)
 
 
-def _firsts(batches: np.ndarray, values: np.ndarray) -> list[tuple[int, int]]:  # type: ignore[type-arg]
+def _firsts(batches: NDArray[np.int64], values: NDArray[np.int64]) -> list[tuple[int, int]]:
     """The distinct values, each with the first batch that has it."""
     found, rows = np.unique(values, return_index=True)
     return list(zip(batches[rows].tolist(), found.tolist(), strict=True))

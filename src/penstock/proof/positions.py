@@ -51,8 +51,8 @@ def check_offsets(witness: Witness, pipeline: str, bronze: View, ledger: Ledger,
     for source, partition, end in zip(*(ranges[name].tolist() for name in ("source", "partition", "end")), strict=True):
         ends[source, partition] = max(end, ends.get((source, partition), 0))
     rows = witness.rows(
-        f"SELECT {SOURCE} AS s, {PARTITION} AS p, max({OFFSET}) AS last FROM ({bronze.select([SOURCE, PARTITION, OFFSET])}) "
-        f"GROUP BY ALL"
+        f"SELECT {SOURCE} AS s, {PARTITION} AS p, max({OFFSET}) AS last "
+        f"FROM ({bronze.select([SOURCE, PARTITION, OFFSET])}) GROUP BY ALL"
     )
     held = {(row["s"], row["p"]): row["last"] for row in rows if None not in row.values()}
     is_last = bronze.txns.get(batch_txn(pipeline)) == ledger.last

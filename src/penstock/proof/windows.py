@@ -75,7 +75,8 @@ class WindowSql:
         steps = -(-self._size_days // every)
         return (
             f'SELECT r.*, c.start_micros AS "{START}", c.end_micros AS "{END}" '
-            f'FROM (SELECT *, {slot} AS "$slot" FROM {rows}) r, (SELECT unnest(range({steps})) AS step) s, {CALENDAR} c '
+            f'FROM (SELECT *, {slot} AS "$slot" FROM {rows}) r, '
+            f"(SELECT unnest(range({steps})) AS step) s, {CALENDAR} c "
             f'WHERE c.slot = r."$slot" - s.step AND c.start_micros <= r."{TIME}" AND c.end_micros > r."{TIME}"'
         )
 
@@ -86,7 +87,7 @@ class WindowSql:
 
     def calendar(self, days: Iterable[int]) -> pa.Table:
         """The relation CALENDAR for events on these local days."""
-        slots = set()
+        slots: set[int] = set()
         steps = -(-self._size_days // self._every_days)
         for day in days:
             latest = (day - self._anchor) // self._every_days
