@@ -60,6 +60,14 @@ def print_table(headers: Sequence[str], rows: Iterable[Sequence[object]], number
     target.print(table, crop=terminal)
 
 
+def print_facts(facts: Iterable[tuple[str, object]]) -> None:
+    """Names and values, one pair a line, values below each other."""
+    shown = [(name, printable(value)) for name, value in facts]
+    width = max((len(name) for name, _ in shown), default=0)
+    for name, value in shown:
+        click.echo(f"  {name:<{width}}  {value}".rstrip())
+
+
 UNLIMITED_WIDTH = 100_000
 """Width where no terminal sets one: wide enough for any value a table shows."""
 
@@ -105,9 +113,9 @@ def moment(value: datetime | int | None) -> str:
     return text.replace("+00:00", "Z")
 
 
-def count(value: int, noun: str) -> str:
-    """`1 row`, `2,000 rows`."""
-    return f"{value:,} {noun}{'' if value == 1 else 's'}"
+def count(value: int, noun: str, plural: str = "") -> str:
+    """`1 row`, `2,000 rows`, `3 batches`."""
+    return f"{value:,} {noun if value == 1 else plural or noun + 's'}"
 
 
 def size(value: int | float) -> str:

@@ -6,7 +6,7 @@ import dataclasses
 
 import click
 
-from penstock.cli.output import moment, print_json, print_table
+from penstock.cli.output import moment, print_facts, print_json
 from penstock.cli.session import Session, json_option, pass_session
 
 
@@ -43,4 +43,4 @@ def command(session: Session, as_json: bool) -> None:
             ("watermark", moment(status.watermark)),
             ("closed until", moment(status.closed_until)),
         ]
-        print_table(("", ""), facts)
+        print_facts(facts)
