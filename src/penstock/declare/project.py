@@ -141,11 +141,13 @@ def load_settings(
     declared: dict[str, str] = {}
     if (folder / PROJECT_FILE).exists():
         text = read_text(folder / PROJECT_FILE, PROJECT_FILE, findings)
-        if text is not None and text.strip():
+        if text is not None:
             inside = Report(PROJECT_FILE)
             declared, marks = declared_settings(text, Reading(inside, environment))
-            overridden = find(BY_NAME["lake"], overrides, environment, {}) is not None
-            report.include(each for each in inside.findings() if not (overridden and each.code == "variable-missing"))
+            needless = {"empty-document"}
+            if find(BY_NAME["lake"], overrides, environment, {}) is not None:
+                needless.add("variable-missing")
+            report.include(finding for finding in inside.findings() if finding.code not in needless)
     resolved = resolve(overrides, environment, declared)
     for problem in resolved.problems:
         report.add(problem_mark(problem, marks), "bad-setting", problem.message, problem.repair)

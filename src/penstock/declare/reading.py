@@ -36,8 +36,10 @@ PARSER_ERRORS = (YAMLError, ValueError, LookupError, ArithmeticError, AttributeE
 
 PLAIN_TAGS = frozenset(f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "map", "seq"))
 
-SYNTAX_REPAIR = """Look at indentation and quotes up to here; quote a value that has `: ` or ` #` in it, or begins with one \
-of *&!|>%@`{[."""
+SYNTAX_REPAIR = (
+    "Look at indentation and quotes up to here; quote a value that has `: ` or ` #` in it, or begins with one of "
+    "*&!|>%@`{[."
+)
 
 NOT_ALLOWED = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ufffe\uffff]")
 
