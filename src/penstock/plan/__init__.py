@@ -3,7 +3,7 @@
 `compile` is the way in (`compile.py`); `nouns.py` says what it gives.
 """
 
-from penstock.plan.compile import compile, findings
+from penstock.plan.compile import compile, findings  # noqa: A004 - the word of the trade
 from penstock.plan.gold import GoldPlan, compile_gold
 from penstock.plan.nouns import Plan, RefinePlan
 from penstock.plan.strict import ArrowFunction

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from penstock.model.types import ColumnType
 from penstock.plan.casts import cast
 from penstock.plan.forms import Form, sql_type
+from penstock.plan.numbers import exact_number
 from penstock.plan.sqltext import identifier
 from penstock.plan.times import in_range
 
@@ -90,9 +91,14 @@ def _exactly(column: Column) -> str:
 
 
 def _read(column: Column, text: str) -> str:
-    """The value of text, as a raw field of plain text would be read; only the plain way of writing it is taken."""
+    """The value of text, as a raw field of plain text would be read; of times only the plain way is taken."""
+    assert column.type is not None
     sql = cast(column, Form.TEXT)
     filled = sql.fast
     for number, probe in reversed(list(enumerate(sql.probes))):
         filled = filled.replace(f"{{p{number}}}", f"({probe})")
-    return filled.replace("{value}", text)
+    filled = filled.replace("{value}", text)
+    if column.type.is_integer or column.type.kind == "decimal":
+        exotic = exact_number(text, scale=column.type.scale)
+        return f"coalesce({filled}, TRY_CAST({exotic} AS {sql_type(column.type)}))"
+    return filled

@@ -144,6 +144,8 @@ def _column_findings(
     column: Column, types: Mapping[str, ColumnType], references: References, keys: Mapping[str, tuple[str, ...]]
 ) -> list[Finding]:
     if column.lookup is not None:
+        if column.name not in types:
+            return []
         return _lookup_findings(column, column.lookup, types, references, keys.get(column.lookup.reference, ()))
     found = []
     if column.path is not None and column.path.is_meta:

@@ -179,11 +179,13 @@ def _kinds(checks: list[_Check]) -> list[tuple[str, list[_Check]]]:
 
     A field that does not fit its type was not written plainly, so `_odd` answers for all other rows at once.
     """
-    kinds: dict[str, list[_Check]] = {}
+    kinds: dict[str, list[_Check]] = {"type": [], "error": [], "required": [], "": []}
     for check in checks:
-        kinds.setdefault(check.rule.partition(":")[0] if ":" in check.rule else "", []).append(check)
+        kinds[check.rule.partition(":")[0] if ":" in check.rule else ""].append(check)
     found = []
     for kind, part in kinds.items():
+        if not part:
+            continue
         fails = any_of([check.condition for check in part])
         found.append((f"CASE WHEN e._odd THEN {fails} ELSE FALSE END" if kind == "type" else fails, part))
     return found
