@@ -35,10 +35,11 @@ FIELDS = {
     "quantity": "DOUBLE",
     "side": "VARCHAR",
     "condition": "VARCHAR",
+    "order_id": "VARCHAR",
 }
 REFINE = f"""
 SELECT row, r.instrument_id, r.venue, r.sequence, make_timestamptz(r.ts * 1000) AS event_time, r.price, r.quantity,
-    r.side, r.condition, i.currency, r.price::DOUBLE * r.quantity AS notional,
+    r.side, r.condition, r.order_id, i.currency, r.price::DOUBLE * r.quantity AS notional,
     hash(r.instrument_id, r.venue, r.sequence, r.ts // 86400000) AS key,
     coalesce(i.currency IS NOT NULL AND r.price BETWEEN -500 AND 1e6 AND r.quantity > 0
         AND r.venue IN ('XNAS', 'XNYS', 'BATS', 'IEXG') AND r.sequence IS NOT NULL AND r.ts IS NOT NULL, FALSE) AS good

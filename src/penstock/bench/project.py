@@ -38,6 +38,7 @@ silver:
     quantity: {type: float64}
     side: string
     condition: string
+    order_id: string
     currency: {lookup: instruments.currency}
     notional: {type: float64, sql: price * quantity}
   rules:
