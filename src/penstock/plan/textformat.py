@@ -16,7 +16,7 @@ from penstock.plan.sqltext import Layers, any_of, literal, text_list
 from penstock.plan.stage import Field, MetaFields, base_layer, missing_value
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from penstock.model.fields import FieldPath
     from penstock.model.pipeline import TextFormat
@@ -29,31 +29,43 @@ _WRAPPED = "v"
 def group_names(pattern: str) -> list[str | None]:
     """The capturing groups of an RE2 pattern in their order; None for one without a name."""
     names: list[str | None] = []
+    for position in _opening_brackets(pattern):
+        rest = pattern[position + 1 :]
+        if not rest.startswith("?"):
+            names.append(None)
+        elif rest.startswith(("?P<", "?<")):
+            start = rest.index("<") + 1
+            names.append(rest[start : rest.index(">", start)])
+    return names
+
+
+def _portable(pattern: str) -> str:
+    """The pattern with its groups named in the way that every version of RE2 understands."""
+    positions = [position for position in _opening_brackets(pattern) if pattern.startswith("(?<", position)]
+    for position in reversed(positions):
+        pattern = f"{pattern[:position]}(?P<{pattern[position + len('(?<') :]}"
+    return pattern
+
+
+def _opening_brackets(pattern: str) -> Iterator[int]:
+    """Where a pattern has round brackets that open something, and are not just characters to match."""
     position, in_class = 0, False
     while position < len(pattern):
         character = pattern[position]
         if character == "\\":
-            if pattern.startswith("\\Q", position):
-                end = pattern.find("\\E", position)
-                position = len(pattern) if end < 0 else end
-            position += 2
+            end = pattern.find("\\E", position) if pattern.startswith("\\Q", position) else position
+            position = (len(pattern) if end < 0 else end) + 2
             continue
         if in_class:
             in_class = character != "]"
         elif character == "[":
             in_class = True
             # A closing bracket that comes first stands for itself.
-            position += len("[^]") - 1 if pattern.startswith("[^]", position) else 0
-            position += len("[]") - 1 if pattern.startswith("[]", position) else 0
+            first = 2 if pattern.startswith("[^", position) else 1
+            position += first if pattern.startswith("]", position + first) else 0
         elif character == "(":
-            rest = pattern[position + 1 :]
-            if not rest.startswith("?"):
-                names.append(None)
-            elif rest.startswith(("?P<", "?<")):
-                start = rest.index("<") + 1
-                names.append(rest[start : rest.index(">", start)])
+            yield position
         position += 1
-    return names
 
 
 class TextStage:
@@ -61,6 +73,7 @@ class TextStage:
 
     def __init__(self, text_format: TextFormat) -> None:
         self._format = text_format
+        self._pattern = _portable(text_format.pattern)
         self._groups = group_names(text_format.pattern)
         self._json_paths: dict[FieldPath, tuple[str | int, ...]] = {}
 
@@ -68,9 +81,9 @@ class TextStage:
         meta = MetaFields(paths)
         inner = [path for path in paths if not path.is_meta]
         layers = Layers(base_layer(meta, text=True))
-        pattern = literal(self._format.pattern)
+        pattern = literal(self._pattern)
         names = text_list([f"g{number}" for number in range(len(self._groups))]).removesuffix("::VARCHAR[]")
-        found = f"regexp_extract(e._text, {literal(f'^(?:{self._format.pattern})$')}, {names})"
+        found = f"regexp_extract(e._text, {literal(f'^(?:{self._pattern})$')}, {names})"
         matches = f"strlen(e._text) = e._size AND regexp_full_match(e._text, {pattern})"
         layers.add([("_groups", f"CASE WHEN {matches} THEN {found} END")])
         fields = dict(meta.fields)
