@@ -155,7 +155,7 @@ def _keys(names: Sequence[str]) -> list[str]:
 
 
 def _own_header(csv_format: CsvFormat) -> str:
-    return header(CSV_HEADER, "e.headers") if csv_format.header else "NULL"
+    return header(CSV_HEADER, "e._headers") if csv_format.header else "NULL"
 
 
 def _without_line_end(text: str) -> str:

@@ -163,7 +163,7 @@ def _record_fault(harmless: str) -> str:
     )
     return f"""CASE
     WHEN e._json IS NULL THEN {missing_value(unreadable)}
-    WHEN {too_deep("e._text")} THEN {STRICT_JSON}(e.value)
+    WHEN {too_deep("e._text")} THEN {STRICT_JSON}(e._value)
     WHEN {harmless} THEN NULL
-    WHEN {lenient_only("e._text")} THEN {STRICT_JSON}(e.value)
+    WHEN {lenient_only("e._text")} THEN {STRICT_JSON}(e._value)
     END"""

@@ -75,9 +75,9 @@ class MetaFields:
 
 
 def base_layer(meta: MetaFields, *, text: bool) -> str:
-    """The first SELECT: the record's columns, and with `text` the value as `_text`, from which bytes that are not
-    UTF-8 were dropped: it is the value if it is as long (`_size`)."""
-    columns = [*BASE_COLUMNS, "value", "headers"]
+    """The first SELECT: the record's columns under names no user's column has, and with `text` the value as `_text`,
+    from which bytes that are not UTF-8 were dropped: it is the value if it is as long (`_size`)."""
+    columns = [*BASE_COLUMNS, "value AS _value", "headers AS _headers"]
     columns += [f"{sql} AS {identifier(name)}" for name, sql in meta.columns]
     if text:
         columns += ["octet_length(value) AS _size", "decode(value, 'ignore') AS _text"]
@@ -92,8 +92,8 @@ def header(name: str, headers: str = "headers") -> str:
 def missing_value(otherwise: str) -> str:
     """SQL for why a record without a value is malformed; for one with a value, `otherwise`."""
     return (
-        f"CASE WHEN e.value IS NOT NULL THEN {otherwise} "
-        f"WHEN {oversized('e.headers')} THEN 'larger than the limit for a record; only its length and hash are kept' "
+        f"CASE WHEN e._value IS NOT NULL THEN {otherwise} "
+        f"WHEN {oversized('e._headers')} THEN 'larger than the limit for a record; only its length and hash are kept' "
         "ELSE 'no value (a tombstone)' END"
     )
 

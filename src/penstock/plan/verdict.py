@@ -160,7 +160,7 @@ def _status(resolved: Resolved, severe: list[_Check]) -> str:
 def _reasons(severe: list[_Check]) -> str:
     """SQL (VARCHAR[]) for what each failing rule says, as `rule: reason`; empty for rows that are not quarantined."""
     malformed = (
-        f"CASE WHEN e.value IS NULL AND {oversized('e.headers')} THEN [concat('{TOO_LARGE}{_COLON}', e._fault)] "
+        f"CASE WHEN e._value IS NULL AND {oversized('e._headers')} THEN [concat('{TOO_LARGE}{_COLON}', e._fault)] "
         f"ELSE [concat('{MALFORMED}{_COLON}', e._fault)] END"
     )
     parts = []
