@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from penstock.cli.output import count, note, print_table
 from penstock.cli.session import Session, pass_session
@@ -87,7 +88,10 @@ def _values(column: pa.Array) -> list[object]:
         return [text if valid else None for text, valid in zip(texts, column.is_valid().to_pylist(), strict=True)]
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
         return list(column.to_pylist())
-    return list(plain_text(column).to_pylist())
+    texts = plain_text(column)
+    if pa.types.is_timestamp(kind):
+        texts = pc.replace_substring_regex(pc.replace_substring(texts, "T", " "), r"\.0+(Z?)$", r"\1")
+    return list(texts.to_pylist())
 
 
 def _is_number(kind: pa.DataType) -> bool:
