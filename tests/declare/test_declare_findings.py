@@ -82,6 +82,14 @@ VALUE_CASES = {
         references="  items: {file: a.csv, key: sku, «not-in-this-version»postgres: {table: a}}\n"
     ),
     "shape of a section": declaration(more="gold: «wrong-shape»[a]\n"),
+    "shape of columns": declaration(
+        silver="  table: orders\n  key: id\n  event_time: at\n",
+        columns="    «wrong-shape»- id\n",
+        gold="  g: {window: 1 h, by: sku, measures: {n: count()}}\n",
+    ),
+    "shape of references": declaration(
+        references="  «wrong-shape»- items\n", columns="    w: {lookup: items.weight, on: w2}\n    w2: string\n"
+    ),
     "shape of a name": "pipeline: «wrong-shape»{a: b}\n" + declaration(pipeline=""),
     "shape of source": source("  «wrong-shape»- push\n"),
     "shape of format": source("  push: {}\n  format: «wrong-shape»[json]\n"),

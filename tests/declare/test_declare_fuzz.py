@@ -137,6 +137,15 @@ def test_test_files_from_the_grammar(text: str) -> None:
         "x: &a [" + "1," * 1_000 + "]\ny: [" + "*a," * 100_000 + "]",
         "x: &a {" + ", ".join(f"k{number}: 1" for number in range(2_000)) + "}\n"
         + "".join(f"m{number}: {{<<: *a}}\n" for number in range(2_000)),
+        "description: '" + "${" * 400_000 + "'",
+        "".join(f"a{number}: 1\n" for number in range(90_000)),
+        declaration(
+            columns="".join(f"    column_{number}: string\n" for number in range(1_000)),
+            gold="".join(
+                f"  g{number}: {{window: 1 h, by: [{', '.join(f'colum_{name}' for name in range(32))}], measures: {{n: 1}}}}\n"
+                for number in range(100)
+            ),
+        ),
         declaration(columns="".join(f"    c{number}: string\n" for number in range(20_000))),
     ],
     ids=lambda text: text[:8],

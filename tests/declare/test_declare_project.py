@@ -106,6 +106,12 @@ def test_a_folder_in_the_place_of_a_file(tmp_path: Path) -> None:
     assert marks(tmp_path) == ["pipelines/shop.yaml:1:1 unreadable"]
 
 
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "pipelines").mkdir()
+    os.mkfifo(tmp_path / "pipelines/shop.yaml")
+    assert marks(tmp_path) == ["pipelines/shop.yaml:1:1 unreadable"]
+
+
 def test_names_are_unique_across_pipelines(tmp_path: Path) -> None:
     gold = "  daily: {window: 1 day, measures: {n: count()}}\n"
     items = "  items: {file: items.csv, key: sku}\n"
@@ -147,8 +153,8 @@ def test_tests_name_what_exists(tmp_path: Path) -> None:
     )
     assert marks(tmp_path) == [
         "tests/a.yaml:1:11 unknown-pipeline",
-        "tests/b.yaml:1:11 unknown-table",
-        "tests/c.yaml:1:11 unknown-reference",
+        "tests/b.yaml:3:17 unknown-table",
+        "tests/c.yaml:2:22 unknown-reference",
     ]
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from penstock.declare.composites import ListOf, Record
 from penstock.declare.nodes import Scalar, shorten
 from penstock.declare.paths import parse_path
-from penstock.declare.report import nearest, suggest
+from penstock.declare.report import nearest
 from penstock.declare.shapes import (
     EXPRESSION_SHAPE,
     TRUTH_SHAPE,
@@ -24,11 +24,10 @@ from penstock.declare.spec import Field, Located, Named, Parsed, Section
 from penstock.declare.types import TYPE_SHAPE
 from penstock.limits import KEY_COLUMNS_MAX
 from penstock.model.fields import FieldPath
-from penstock.model.pipeline import Column, Lookup, Reference
+from penstock.model.pipeline import Column, Lookup
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
+    from penstock.declare.references import References
     from penstock.declare.report import Report
     from penstock.model.finding import Mark
     from penstock.model.types import ColumnType
@@ -124,8 +123,8 @@ COLUMN = Section(
 COLUMN_SHAPE = Record(COLUMN, short=TYPE)
 
 
-def build_column(entry: Named[Parsed], references: Mapping[str, Reference | None], report: Report) -> Column | None:
-    """The column as a noun; None with findings. `references` has None for those that could not be read."""
+def build_column(entry: Named[Parsed], references: References, report: Report) -> Column | None:
+    """The column as a noun; None with findings."""
     if entry.value is None:
         return None
     parsed = entry.value.value
@@ -187,7 +186,7 @@ def located_path(given: Located[str], report: Report) -> FieldPath | None:
 # -- lookups ----------------------------------------------------------------------------------------------------------
 
 
-def column_lookup(parsed: Parsed, references: Mapping[str, Reference | None], report: Report) -> Lookup | None:
+def column_lookup(parsed: Parsed, references: References, report: Report) -> Lookup | None:
     """`reference.column` with the columns it is looked up by."""
     inner = parsed.get(LOOKUP_FIELD)
     if inner is not None:
@@ -207,11 +206,11 @@ def column_lookup(parsed: Parsed, references: Mapping[str, Reference | None], re
         report.add(target.mark, "bad-lookup", message, "Write for example `instruments.currency`.")
         return None
     name, column = str(path.steps[0]), str(path.steps[1])
-    if name not in references:
+    if name not in references.by_name and references.complete:
         message = f"there is no reference `{shorten(name)}`"
-        report.add(target.mark, "unknown-reference", message, suggest(name, references, "references"))
+        report.add(target.mark, "unknown-reference", message, report.suggest(name, references.by_name, "references"))
         return None
-    reference = references[name]
+    reference = references.by_name.get(name)
     if reference is None:
         return None
     if on is not None and len(on.value) != len(reference.key):
@@ -234,14 +233,14 @@ def column_type(
     entry: Named[Parsed],
     parsed: Parsed,
     lookup: Lookup | None,
-    references: Mapping[str, Reference | None],
+    references: References,
     report: Report,
 ) -> ColumnType | None:
     """The column's type; of a lookup that declares none, the reference's, where it declares one."""
     given = parsed.get(TYPE)
     declared = None
     if lookup is not None:
-        reference = references[lookup.reference]
+        reference = references.by_name.get(lookup.reference)
         declared = dict(reference.columns).get(lookup.column) if reference is not None else None
     if given is None:
         is_lookup = parsed.has(LOOKUP_FIELD) or parsed.has(ON)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from penstock.declare.nodes import Entry, Fields, Items, Node, Scalar, describe, shorten
-from penstock.declare.report import suggest
 from penstock.declare.shapes import Wrong, check_name, not_in_this_version, suggest_now
 from penstock.declare.spec import Field, Located, Named, Parsed, Reading, Schema, Section, Shape
 
@@ -205,7 +204,7 @@ class OneOf:
             reading.add(key, wrong.code, wrong.message, wrong.repair)
         else:
             message = f"`{shorten(key.text)}` is not a {self.what}"
-            reading.add(key, "unknown-value", message, suggest(key.text, names, f"{self.what}s"))
+            reading.add(key, "unknown-value", message, reading.report.suggest(key.text, names, f"{self.what}s"))
         return None
 
     def schema(self, definitions: dict[str, Schema]) -> Schema:
@@ -260,7 +259,7 @@ def unknown_field(section: Section, node: Fields, entry: Entry, reading: Reading
         return
     names = [field.name for field in section.fields if not field.later]
     message = f"`{shorten(entry.key.text)}` is not a field of {section.title}"
-    reading.add(entry.key, "unknown-field", message, suggest(entry.key.text, names, "fields"))
+    reading.add(entry.key, "unknown-field", message, reading.report.suggest(entry.key.text, names, "fields"))
 
 
 def is_comma_remnant(node: Fields, entry: Entry) -> bool:

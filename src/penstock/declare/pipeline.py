@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from penstock.declare.composites import MapOf, Record
 from penstock.declare.gold import GOLD_SHAPE, build_gold
 from penstock.declare.reading import read
-from penstock.declare.references import REFERENCE_SHAPE, build_references
+from penstock.declare.references import REFERENCE_SHAPE, References, build_references
 from penstock.declare.report import Report
 from penstock.declare.shapes import NAME_SHAPE, TEXT_SHAPE
 from penstock.declare.silver import SILVER, TABLE, ColumnTypes, build_silver
@@ -95,11 +95,12 @@ def build_pipeline(parsed: Parsed, text: str, report: Report) -> tuple[Pipeline 
     entries = parsed.value(REFERENCES, ())
     references = build_references(entries, report)
     by_name = {entry.name: None for entry in entries} | {reference.name: reference for reference in references}
+    declared = References(by_name, complete=parsed.get(REFERENCES) is not None or not parsed.has(REFERENCES))
     silver = parsed.get(SILVER_FIELD)
     built_silver: Silver | None = None
-    known, table_mark = ColumnTypes({}, ()), None
+    known, table_mark = ColumnTypes({}, complete=False), None
     if silver is not None:
-        built_silver, known = build_silver(silver.value, built_source, by_name, report)
+        built_silver, known = build_silver(silver.value, built_source, declared, report)
         table = silver.value.get(TABLE)
         table_mark = None if table is None else table.mark
     golds: list[Gold] = []

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from penstock.declare.composites import Record
+from penstock.declare.locating import locate
 from penstock.declare.pipeline import Loaded, load_pipeline
 from penstock.declare.reading import decode, read
-from penstock.declare.report import Report, suggest
+from penstock.declare.report import Report
 from penstock.declare.shapes import TEXT_SHAPE
 from penstock.declare.spec import Field, Parsed, Reading, Section
 from penstock.declare.testfile import PipelineTest, load_test_file
@@ -77,17 +78,17 @@ def load_project(folder: Path, environment: Mapping[str, str], overrides: Mappin
         found = load_pipeline(text, file, environment)
         findings.extend(found.findings)
         loaded.append(found)
-    tests: list[PipelineTest] = []
+    tests: list[tuple[PipelineTest, str]] = []
     for file, text in texts(folder, TESTS_FOLDER, findings):
         test, wrong = load_test_file(text, file)
         findings.extend(wrong)
         if test is not None:
-            tests.append(test)
+            tests.append((test, text))
     pipelines = tuple(found.pipeline for found in loaded if found.pipeline is not None)
     findings.extend(across_pipelines(loaded))
     if len(pipelines) == len(loaded):
         findings.extend(across_tests(tests, pipelines))
-    return LoadedProject(folder, settings, pipelines, tuple(tests), tuple(findings))
+    return LoadedProject(folder, settings, pipelines, tuple(test for test, _ in tests), tuple(findings))
 
 
 # -- files ------------------------------------------------------------------------------------------------------------
@@ -121,8 +122,11 @@ def read_text(path: Path, file: str, findings: list[Finding]) -> str | None:
     report = Report(file)
     text = None
     try:
-        with path.open("rb") as stream:
-            text = decode(stream.read(DECLARATION_BYTES_MAX + 1), report)
+        if not path.is_file():
+            report.add(report.start(), "unreadable", f"{file} is not a file", "Remove it, or rename it.")
+        else:
+            with path.open("rb") as stream:
+                text = decode(stream.read(DECLARATION_BYTES_MAX + 1), report)
     except OSError as error:
         report.add(report.start(), "unreadable", f"{file} cannot be read: {error.strerror}", "Check its permissions.")
     findings.extend(report.findings())
@@ -218,25 +222,28 @@ def across_pipelines(loaded: list[Loaded]) -> tuple[Finding, ...]:
     return report.findings()
 
 
-def across_tests(tests: list[PipelineTest], pipelines: tuple[Pipeline, ...]) -> tuple[Finding, ...]:
+def across_tests(tests: list[tuple[PipelineTest, str]], pipelines: tuple[Pipeline, ...]) -> tuple[Finding, ...]:
     """Names in tests that the project does not have."""
     report = Report(TESTS_FOLDER)
     known = {pipeline.name: pipeline for pipeline in pipelines}
-    for test in tests:
+    for test, text in tests:
         pipeline = known.get(test.pipeline)
         if pipeline is None:
             message = f"there is no pipeline `{test.pipeline}`"
-            report.add(test.pipeline_mark, "unknown-pipeline", message, suggest(test.pipeline, known, "pipelines"))
+            report.add(
+                test.pipeline_mark, "unknown-pipeline", message, report.suggest(test.pipeline, known, "pipelines")
+            )
             continue
         golds = [gold.name for gold in pipeline.gold]
         for name, _ in test.expected.gold:
             if name not in golds:
+                mark = locate(text, test.file)(("expect", "gold", name))
                 message = f"the pipeline `{pipeline.name}` has no gold table `{name}`"
-                report.add(test.pipeline_mark, "unknown-table", message, suggest(name, golds, "gold tables"))
+                report.add(mark, "unknown-table", message, report.suggest(name, golds, "gold tables"))
         references = [reference.name for reference in pipeline.references]
         for name, _ in test.given.references:
             if name not in references:
+                mark = locate(text, test.file)(("given", "references", name))
                 message = f"the pipeline `{pipeline.name}` has no reference `{name}`"
-                repair = suggest(name, references, "references")
-                report.add(test.pipeline_mark, "unknown-reference", message, repair)
+                report.add(mark, "unknown-reference", message, report.suggest(name, references, "references"))
     return report.findings()

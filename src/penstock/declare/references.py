@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from penstock.declare.composites import ListOf, MapOf, Record
@@ -14,6 +15,8 @@ from penstock.limits import COLUMNS_MAX, KEY_COLUMNS_MAX
 from penstock.model.pipeline import Reference
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from penstock.declare.report import Report
     from penstock.model.types import ColumnType
 
@@ -42,6 +45,17 @@ COLUMNS = Field(
 POSTGRES = Field("postgres", TEXT_SHAPE, "Export the table to a file for now: `file: ...`.", later=True)
 REFERENCE = Section("reference", "a reference", "A table of facts to look up.", (FILE, KEY, COLUMNS, POSTGRES))
 REFERENCE_SHAPE = Record(REFERENCE)
+
+
+@dataclass(frozen=True)
+class References:
+    """The references by name, None for those with findings of their own.
+
+    `complete` is false where they could not be read at all: then any name may be one.
+    """
+
+    by_name: Mapping[str, Reference | None]
+    complete: bool = True
 
 
 def build_references(entries: tuple[Named[Parsed], ...], report: Report) -> tuple[Reference, ...]:

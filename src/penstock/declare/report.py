@@ -13,22 +13,33 @@ from penstock.model.finding import Finding, Mark
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+FINDINGS_KEPT = 10 * FINDINGS_MAX
+"""Findings kept until the first ones by place can be told."""
+
 
 class Report:
-    """Findings in the order of the file, each once, at most FINDINGS_MAX of them."""
+    """Findings in the order of the file, each once, at most FINDINGS_MAX of them; what is beyond is only counted."""
 
     def __init__(self, file: str) -> None:
         self.file = file
         self._found: dict[Finding, None] = {}
+        self._dropped = 0
 
     def add(self, mark: Mark, code: str, message: str, repair: str = "") -> None:
         check(code in CODES, f"a finding with the unknown code {code}")
-        self._found[Finding(mark, code, message, repair)] = None
+        self.include((Finding(mark, code, message, repair),))
 
     def include(self, findings: Iterable[Finding]) -> None:
         """Take over findings that were made elsewhere."""
         for finding in findings:
-            self._found[finding] = None
+            if len(self._found) < FINDINGS_KEPT:
+                self._found[finding] = None
+            else:
+                self._dropped += 1
+
+    def suggest(self, name: str, known: Iterable[str], what: str) -> str:
+        """A repair for an unknown name; none once there are more findings than anyone is shown, as it takes time."""
+        return suggest(name, known, what) if len(self._found) < FINDINGS_MAX else ""
 
     def start(self) -> Mark:
         """The beginning of the file, for what has no other place."""
@@ -39,14 +50,15 @@ class Report:
         return not self._found
 
     def __len__(self) -> int:
-        return len(self._found)
+        """How many findings there are, those only counted included."""
+        return len(self._found) + self._dropped
 
     def findings(self) -> tuple[Finding, ...]:
         ordered = sorted(self._found)
-        if len(ordered) <= FINDINGS_MAX:
+        if len(self) <= FINDINGS_MAX:
             return tuple(ordered)
         rest = ordered[FINDINGS_MAX]
-        message = f"{len(ordered) - FINDINGS_MAX} more findings are not shown"
+        message = f"{len(self) - FINDINGS_MAX} more findings are not shown"
         return (*ordered[:FINDINGS_MAX], Finding(rest.mark, "more-findings", message, "Repair the first ones."))
 
 

@@ -113,13 +113,15 @@ def parse_expression(node: Scalar) -> Expression:
     return node.expression()
 
 
-NAME_SCHEMA: Schema = {"type": "string", "pattern": f"^{NAME.pattern}$"}
+ANY_SCALAR: Schema = {"type": ["string", "number", "boolean", "null"]}
+"""Texts that YAML takes for something else stay texts here."""
+NAME_SCHEMA: Schema = {"type": ["string", "boolean", "null"], "pattern": f"^{NAME.pattern}$"}
 NAME_SHAPE = Word("a name", parse_name, NAME_SCHEMA)
-WORD_SHAPE = Word("a name", parse_text)
+WORD_SHAPE = Word("a name", parse_text, ANY_SCALAR)
 """A name that something else gives, such as a column of a file."""
-TEXT_SHAPE = Word("text", parse_text, {"type": ["string", "number", "boolean"]})
-FILE_PATH_SHAPE = Word("a path", parse_path_text)
-EXPRESSION_SHAPE = Word("SQL", parse_expression, {"type": ["string", "number", "boolean"], "description": "SQL"})
+TEXT_SHAPE = Word("text", parse_text, ANY_SCALAR)
+FILE_PATH_SHAPE = Word("a path", parse_path_text, ANY_SCALAR)
+EXPRESSION_SHAPE = Word("SQL", parse_expression, ANY_SCALAR)
 
 
 # -- numbers and choices ----------------------------------------------------------------------------------------------

@@ -9,18 +9,18 @@ from penstock.declare.columns import COLUMN_SHAPE, build_column, lookup_on, path
 from penstock.declare.composites import ListOf, MapOf, Record
 from penstock.declare.durations import DURATION_SHAPE, SECOND, in_words
 from penstock.declare.nodes import shorten
-from penstock.declare.report import suggest
 from penstock.declare.shapes import EXPRESSION_SHAPE, NAME_SHAPE, WORD_SHAPE, choice
 from penstock.declare.source import check_event_path, report_repeated
 from penstock.declare.spec import Field, Located, Named, Parsed, Section
 from penstock.limits import COLUMNS_MAX, KEY_COLUMNS_MAX, RULES_MAX, UNIQUE_WITHIN_SECONDS_MIN
 from penstock.model.columns import TIMESTAMP as TIMESTAMP_COLUMN
 from penstock.model.columns import WINDOW_END, WINDOW_START
-from penstock.model.pipeline import BUILT_IN_RULES, Action, Column, Reference, Rule, Silver, Source
+from penstock.model.pipeline import BUILT_IN_RULES, Action, Column, Rule, Silver, Source
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from penstock.declare.references import References
     from penstock.declare.report import Report
     from penstock.model.types import ColumnType
 
@@ -118,29 +118,32 @@ RESERVED_COLUMNS = (WINDOW_START, WINDOW_END)
 
 @dataclass(frozen=True)
 class ColumnTypes:
-    """What is known of the columns by name, those with findings included: their type, or None where not known."""
+    """What is known of the columns by name, those with findings included: their type, or None where not known.
+
+    `complete` is false where the columns could not be read at all: then any name may be one.
+    """
 
     types: Mapping[str, ColumnType | None]
-    names: tuple[str, ...]
+    complete: bool = True
 
     def check(self, name: Located[str], what: str, report: Report) -> bool:
         """A finding unless the name is a column's."""
-        if name.value in self.types:
+        if name.value in self.types or not self.complete:
             return True
         message = f"{what} names `{shorten(name.value)}`, which is no column of the silver table"
-        report.add(name.mark, "unknown-column", message, suggest(name.value, self.names, "columns"))
+        report.add(name.mark, "unknown-column", message, report.suggest(name.value, self.types, "columns"))
         return False
 
 
 def build_silver(
-    parsed: Parsed, source: Source | None, references: Mapping[str, Reference | None], report: Report
+    parsed: Parsed, source: Source | None, references: References, report: Report
 ) -> tuple[Silver | None, ColumnTypes]:
     """The silver table as a noun, and its columns for what else names them; None with findings."""
     before = len(report)
     entries = parsed.value(COLUMNS, ())
     built = {entry.name: build_column(entry, references, report) for entry in entries}
     types = {name: None if column is None else column.type for name, column in built.items()}
-    known = ColumnTypes(types, tuple(types))
+    known = ColumnTypes(types, complete=parsed.get(COLUMNS) is not None)
     check_columns(parsed, entries, built, source, known, report)
     key = check_key(parsed, known, report)
     event_time = check_event_time(parsed, known, built, report)
@@ -205,7 +208,7 @@ def check_lookup_columns(entry: Named[Parsed], column: Column, known: ColumnType
             known.check(name, "`on`", report)
         return
     for key in column.lookup.on:
-        if key not in known.types:
+        if key not in known.types and known.complete:
             message = f"the lookup goes by `{key}`, the key of `{column.lookup.reference}`, which is no column here"
             report.add(entry.mark, "lookup-on", message, "Name the columns that hold the key: `on: [...]`.")
 
@@ -269,7 +272,7 @@ def check_event_time(parsed: Parsed, known: ColumnTypes, built: Mapping[str, Col
         report.add(given.mark, "unknown-column", message, "Name a timestamp column, or `_timestamp`.")
         return given.value
     if known.check(given, "`event_time`", report):
-        kind, column = known.types[given.value], built[given.value]
+        kind, column = known.types.get(given.value), built.get(given.value)
         if kind is not None and kind.kind != "timestamp":
             message = f"the event time `{given.value}` is {kind}"
             report.add(given.mark, "event-time-type", message, "Declare the column with `type: timestamp`.")

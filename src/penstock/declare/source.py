@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from penstock.declare.composites import ListOf, OneOf, Record
 from penstock.declare.paths import PATH_SHAPE
 from penstock.declare.patterns import PATTERN_SHAPE, group_names
-from penstock.declare.report import suggest
 from penstock.declare.shapes import (
     CHARACTER_SHAPE,
     EXPRESSION_SHAPE,
@@ -257,7 +256,7 @@ def build_text(options: Parsed, report: Report) -> TextFormat | None:
         return None
     if group is not None and group.value not in pattern.value.groups:
         message = f"the pattern has no group `{group.value}`"
-        report.add(group.mark, "unknown-group", message, suggest(group.value, pattern.value.groups, "groups"))
+        report.add(group.mark, "unknown-group", message, report.suggest(group.value, pattern.value.groups, "groups"))
     return TextFormat(pattern.value.text, None if group is None else group.value)
 
 
@@ -292,12 +291,12 @@ def check_event_path(path: FieldPath, mark: Mark, source: Source, report: Report
             report.add(mark, "path-in-csv", f"`{path}`: a CSV field has nothing inside", "Read it as a `json` column.")
         elif form.columns and path.root not in form.columns:
             message = f"`columns` of the format has no `{path.root}`"
-            report.add(mark, "unknown-csv-field", message, suggest(path.root, form.columns, "fields"))
+            report.add(mark, "unknown-csv-field", message, report.suggest(path.root, form.columns, "fields"))
     if isinstance(form, TextFormat) and form.json is None:
         groups = group_names(form.pattern)
         if path.root not in groups:
             message = f"the pattern has no group `{path.root}`"
-            report.add(mark, "unknown-group", message, suggest(path.root, groups, "groups"))
+            report.add(mark, "unknown-group", message, report.suggest(path.root, groups, "groups"))
         elif len(path.steps) > 1:
             message = f"`{path}`: the group `{path.root}` has nothing inside"
             report.add(mark, "path-in-text", message, f"Declare `json: {path.root}` in the format.")

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from penstock.declare.nodes import shorten
+from penstock.limits import TEXT_CHARACTERS_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,19 +26,24 @@ def substitute(node: Scalar, environment: Mapping[str, str], report: Report, *, 
     """
     if "${" not in node.text:
         return node
+    if len(node.text) > TEXT_CHARACTERS_MAX:
+        message = f"the text has {len(node.text)} characters, more than {TEXT_CHARACTERS_MAX}"
+        report.add(node.mark, "too-long", message)
+        return None
     sound = True
+    place = node.expression().at
     for match in VARIABLE.finditer(node.text):
-        mark = node.at(match.start())
         name, closed = match[1], match[2]
         if not allowed:
             message = f"`{shorten(match[0])}` stands outside a connection setting"
             repair = "Variables are for connection settings: options of the source, files of references, the lake."
-            report.add(mark, "variable-not-allowed", message, repair)
+            report.add(place(match.start()), "variable-not-allowed", message, repair)
         elif not closed or not VARIABLE_NAME.fullmatch(name):
-            report.add(mark, "variable-malformed", f"`{shorten(match[0])}` is not a variable", "Write `${NAME}`.")
+            message = f"`{shorten(match[0])}` is not a variable"
+            report.add(place(match.start()), "variable-malformed", message, "Write `${NAME}`.")
         elif name not in environment:
             message = f"the variable {name} is not set; looked in: the environment of this process"
-            report.add(mark, "variable-missing", message, f"Set it: `export {name}=...`.")
+            report.add(place(match.start()), "variable-missing", message, f"Set it: `export {name}=...`.")
         else:
             continue
         sound = False
