@@ -32,7 +32,7 @@ RAW_COLUMNS = (SOURCE, PARTITION, OFFSET, TIMESTAMP, "key", "headers", "value")
 """The columns of bronze that the SQL here reads."""
 
 _STRICT = "penstock_proof_is_json"
-_LENIENT = r",[ \t\r\n]*[}\]]|(?i:nan|inf)|/[/*]"
+_LENIENT = r"(?i)[:\[,][ \t\r\n]*-?(nan|inf)|,[ \t\r\n]*[}\]]"
 """Text that may be JSON for DuckDB only: looked at again, strictly."""
 
 
@@ -93,10 +93,10 @@ class EventSql:
         source = self.source
         if isinstance(source.format, CsvFormat):
             return _csv(source.format, decoded)
+        self._offer_strict_check()
         if isinstance(source.format, TextFormat):
             return _patterned(source.format, decoded)
-        self._offer_strict_check()
-        valid = f"CASE WHEN json_valid(text) THEN CASE WHEN json_type(text) = 'OBJECT' THEN {_strictly()} END END"
+        valid = f"CASE WHEN json_valid(text) THEN CASE WHEN json_type(text) = 'OBJECT' THEN {_strictly('text')} END END"
         judged = f"SELECT *, {valid} AS document FROM ({decoded})"
         listed = "NULL::JSON[]"
         if source.records is not None:
@@ -154,11 +154,12 @@ def _strict_json(texts: pa.Array) -> pa.Array:
     return pa.array([None if text is None else strict_json(text) for text in texts.to_pylist()], pa.bool_())
 
 
-def _strictly() -> str:
+def _strictly(text: str) -> str:
     """SQL for the text if it is strictly JSON; only texts that look doubtful are asked about one by one."""
-    deep = f"length(text) - length(replace(replace(text, '[', ''), '{{', '')) > {JSON_NESTING_MAX}"
-    doubtful = f"regexp_matches(text, {text_literal(_LENIENT)}) OR {deep}"
-    return f"CASE WHEN {doubtful} THEN CASE WHEN {_STRICT}(text) THEN text END ELSE text END"
+    deep = f"length({text}) - length(replace(replace({text}, '[', ''), '{{', '')) > {JSON_NESTING_MAX}"
+    doubtful = f"regexp_matches({text}, {text_literal(_LENIENT)}) OR {deep}"
+    strict = f"CASE WHEN {doubtful} THEN CASE WHEN {_STRICT}({text}) THEN {text} END ELSE {text} END"
+    return f"CASE WHEN json_valid({text}) THEN {strict} END"
 
 
 def _value(place: tuple[str, Sequence[str | int]], *, as_list: bool = False) -> str:
@@ -199,56 +200,77 @@ def _meta(steps: Steps) -> str:
 
 
 def _patterned(form: TextFormat, decoded: str) -> str:
+    """Groups of a pattern that fits the whole text. A record whose JSON group is not JSON is malformed."""
     pattern = text_literal(form.pattern)
-    names = list(re.findall(r"\(\?P?<([A-Za-z_][A-Za-z0-9_]*)>", form.pattern))
-    groups = f"regexp_extract(text, {pattern}, [{', '.join(text_literal(name) for name in names)}])"
+    names = ", ".join(text_literal(f"g{number}") for number in range(len(group_names(form.pattern))))
     fits = f"coalesce(regexp_full_match(text, {pattern}), FALSE)"
-    matched = f"CASE WHEN {fits} THEN {groups} END"
-    faults = f"NOT {fits}"
+    groups = f"CASE WHEN {fits} THEN regexp_extract(text, {text_literal(f'^(?:{form.pattern})$')}, [{names}]) END"
+    document, faults = "NULL", f"NOT {fits}"
     if form.json is not None:
-        part = f"({matched})[{text_literal(form.json)}]"
-        faults += f" OR NOT coalesce(json_valid({part}), FALSE)"
-    return (
-        f"SELECT *, {matched} AS groups, {faults} AS malformed, text AS document, NULL::JSON[] AS list FROM ({decoded})"
-    )
+        text = _plain_group(form, form.json)
+        document = f"CASE WHEN {text} IS NOT NULL THEN {_strictly(text)} END"
+        faults = f"groups IS NULL OR ({text} IS NOT NULL AND document IS NULL)"
+    else:
+        faults = "groups IS NULL"
+    inner = f"SELECT *, {document} AS document FROM (SELECT *, {groups} AS groups FROM ({decoded}))"
+    return f"SELECT *, {faults} AS malformed, NULL::JSON[] AS list FROM ({inner})"
+
+
+def group_names(pattern: str) -> list[str | None]:
+    """The capturing groups of a pattern in order of their opening, None for one without a name."""
+    found: list[str | None] = []
+    # What cannot open a group is taken whole: quoted passages, escapes, classes (a first bracket closes nothing).
+    tokens = r"\\Q.*?(?:\\E|$)|\\.|\[\^?\]?(?:\\.|\[:\^?\w+:\]|[^\]\\])*\]|\(\?P?<(?P<name>\w+)>|(?P<open>\((?!\?))"
+    for match in re.finditer(tokens, pattern, re.DOTALL):
+        if match["name"] or match["open"]:
+            found.append(match["name"])
+    return found
+
+
+def _plain_group(form: TextFormat, name: str) -> str:
+    return f"nullif((groups)['g{group_names(form.pattern).index(name)}'], '')"
 
 
 def _group(form: TextFormat, steps: Steps) -> str:
-    names = re.findall(r"\(\?P?<([A-Za-z_][A-Za-z0-9_]*)>", form.pattern)
+    """A name is a group first, else a member of the group that holds JSON."""
     first = str(steps[0])
-    if first in names and (len(steps) == 1 or first != form.json):
-        return f"(groups)[{text_literal(first)}]"
+    if first in group_names(form.pattern) and first != form.json:
+        return _plain_group(form, first)
+    if form.json is None:
+        return "NULL::VARCHAR"
     inner = steps[1:] if first == form.json else steps
-    return _unquoted(_value((f"(groups)[{text_literal(str(form.json))}]", inner)))
+    return _unquoted(_value(("'{\"v\":' || document || '}'", ("v", *inner))))
 
 
 def _csv(form: CsvFormat, decoded: str) -> str:
-    """Fields of a delimited record, split by a regular expression: quoted, or up to the next delimiter."""
-    mark, separator = re.escape(form.quote), re.escape(form.delimiter)
-    field = (
-        f"({mark}(?:[^{mark}]|{mark}{mark})*{mark}|[^{separator}]*){separator}"
-        if form.quote
-        else (f"([^{separator}]*){separator}")
-    )
-    names = f"[{', '.join(text_literal(name) for name in form.columns)}]"
+    """Fields of a delimited record: quoted, or without any quote up to the next delimiter; else it is malformed."""
+    names = f"[{', '.join(text_literal(name) for name in form.columns)}]::VARCHAR[]"
     if form.header:
-        names = _split("TRY(decode(list_filter(headers, lambda h: h.key = 'csv.header')[1].value))", form, field, ())
-    fields = _split("text", form, field, ("", *form.null))
-    wrong = "text IS NULL OR len(fields) <> len(names)"
+        line = "ltrim(TRY(decode(list_filter(headers, lambda h: h.key = 'csv.header')[1].value)), chr(65279))"
+        names = f"list_transform({_cells(line, form)}, lambda f: trim(f, ' ' || chr(9)))"
+    absent = ", ".join(text_literal(null) for null in ("", *form.null))
+    fields = f"list_transform({_cells('text', form)}, lambda f: CASE WHEN f NOT IN ({absent}) THEN f END)"
+    wrong = "coalesce(len(fields) <> len(names), TRUE)"
     return (
         f"SELECT *, {wrong} AS malformed, text AS document, NULL::JSON[] AS list "
         f"FROM (SELECT *, {names} AS names, {fields} AS fields FROM ({decoded}))"
     )
 
 
-def _split(line: str, form: CsvFormat, field: str, nulls: Sequence[str]) -> str:
-    bare = f"regexp_extract_all({line} || {text_literal(form.delimiter)}, {text_literal(field)}, 1)"
-    mark = text_literal(form.quote)
-    plain = "f"
-    if form.quote:
-        inner = f"replace(substr(f, 2, length(f) - 2), {mark} || {mark}, {mark})"
-        plain = f"CASE WHEN starts_with(f, {mark}) THEN {inner} ELSE f END"
-    if not nulls:
-        return f"list_transform({bare}, lambda f: {plain})"
-    absent = ", ".join(text_literal(null) for null in nulls)
-    return f"list_transform({bare}, lambda f: CASE WHEN ({plain}) IN ({absent}) THEN NULL ELSE {plain} END)"
+def _cells(line: str, form: CsvFormat) -> str:
+    """SQL for the fields of a line; NULL where its quotes do not fit."""
+    bare = f"rtrim({line}, chr(13) || chr(10))"
+    separator = "".join(f"\\x{{{ord(one):x}}}" for one in form.delimiter)
+    if not form.quote:
+        return f"string_split({bare}, {text_literal(form.delimiter)})"
+    mark = f"\\x{{{ord(form.quote):x}}}"
+    field = f"{mark}(?:[^{mark}]|{mark}{mark})*{mark}|[^{mark}{separator}]*"
+    whole = text_literal(f"(?s)(?:{field})(?:{separator}(?:{field}))*")
+    # Behind a delimiter of our own every field, the last one too, ends with one.
+    found = (
+        f"regexp_extract_all({bare} || {text_literal(form.delimiter)}, {text_literal(f'(?s)({field}){separator}')}, 1)"
+    )
+    quote_mark = text_literal(form.quote)
+    inner = f"replace(substr(f, 2, length(f) - 2), {quote_mark} || {quote_mark}, {quote_mark})"
+    plain = f"list_transform({found}, lambda f: CASE WHEN starts_with(f, {quote_mark}) THEN {inner} ELSE f END)"
+    return f"CASE WHEN regexp_full_match({bare}, {whole}) THEN {plain} END"

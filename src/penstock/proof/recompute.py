@@ -47,20 +47,31 @@ _WIDE_DECIMAL = 28
 
 @dataclass(frozen=True)
 class Aggregate:
-    """A column of the GROUP BY and, where its last digits depend on the order of rows, how far off it may be."""
+    """A column of the GROUP BY. `slack` says how far off it may be, where its last digits depend on the order of rows;
+    `failed` is the condition under which it has no value because a row's value could not be computed or held."""
 
     name: str
     sql: str
-    slack: str | None
+    slack: str | None = None
+    failed: str | None = None
 
 
 @dataclass(frozen=True)
 class MeasureSql:
-    """A measure over the aggregates' columns. `tolerance` is NULL or 0 where values must be equal."""
+    """A measure over the aggregates' columns. `tolerance` is None where values must be equal."""
 
     name: str
     sql: str
     tolerance: str | None
+
+
+@dataclass(frozen=True)
+class _Argument:
+    """What is aggregated: `value` is NULL for rows that a filter leaves out; `raised` says that computing it failed."""
+
+    value: str
+    plain: str
+    raised: str | None
 
 
 @dataclass
@@ -72,6 +83,7 @@ class Recomputation:
     type_of: Callable[[str], str]
     order: tuple[str, ...]
     aggregates: dict[str, Aggregate] = field(default_factory=dict)
+    _needs: dict[str, list[tuple[str, Tree]]] = field(default_factory=dict)
 
     def measures(self) -> list[MeasureSql]:
         """Every measure; fills `aggregates`.
@@ -100,6 +112,8 @@ class Recomputation:
             parts.append(f"{aggregate.sql} AS {quote(aggregate.name)}")
             if aggregate.slack is not None:
                 parts.append(f"{aggregate.slack} AS {quote(_slack(aggregate.name))}")
+            if aggregate.failed is not None:
+                parts.append(f"coalesce({aggregate.failed}, FALSE) AS {quote(_failed(aggregate.name))}")
         inner = f"SELECT {', '.join([*keys, *parts])} FROM ({placed}) GROUP BY {', '.join(keys)}"
         outer = [f'"{START}" AS "{WINDOW_START}"', f'"{END}" AS "{WINDOW_END}"', *by, f'"{ROWS}"']
         for measure in measures:
@@ -125,10 +139,14 @@ class Recomputation:
 
         def change(node: Tree) -> Tree | None:
             names = column_names(node)
-            if names is not None and names[-1] in measures and len(names) == 1:
-                if names[0] in path:
+            if names is not None and len(names) == 1:
+                name = names[0] if names[0] in measures else names[0].lower()
+                if name in path:
                     raise QueryError(f"measure {path[0]} depends on itself", hint="Break the circle.")
-                return self._outer(measures[names[0]], measures, (*path, names[0]))
+                if name in measures:
+                    needed = self._outer(measures[name], measures, (*path, name))
+                    self._needs.setdefault(path[-1], []).append((name, needed))
+                    return needed
             if function_name(node) in AGGREGATES:
                 return column(self._aggregate(node).name)
             return None
@@ -136,19 +154,34 @@ class Recomputation:
         return rewrite(tree, change)
 
     def _measure(self, name: str, tree: Tree) -> MeasureSql:
-        sql = f"TRY({self.syntax.print(tree)})"
+        value = self.syntax.print(tree)
+        sql = f"CASE WHEN NOT ({' OR '.join(self._failures(name, tree))}) THEN TRY({value}) END"
         moved = []
-        for aggregate in self.aggregates.values():
-            if aggregate.slack is None or aggregate.name not in _names_in(tree):
+        for aggregate in self._used(tree):
+            if aggregate.slack is None:
                 continue
             for sign in "+-":
                 shifted = self._shift(tree, aggregate.name, sign)
-                moved.append(f"coalesce(abs(TRY_CAST(TRY({shifted}) AS DOUBLE) - TRY_CAST({sql} AS DOUBLE)), 0)")
+                moved.append(f"coalesce(abs(TRY_CAST(TRY({shifted}) AS DOUBLE) - TRY_CAST(TRY({value}) AS DOUBLE)), 0)")
         if not moved:
             return MeasureSql(name, sql, None)
         # The rounding of the arithmetic itself comes on top.
-        moved.append(f"coalesce(1e-12 * abs(TRY_CAST({sql} AS DOUBLE)), 0)")
+        moved.append(f"coalesce(1e-12 * abs(TRY_CAST(TRY({value}) AS DOUBLE)), 0)")
         return MeasureSql(name, sql, " + ".join(moved))
+
+    def _failures(self, name: str, tree: Tree) -> list[str]:
+        """The conditions under which a measure is NULL because it, or one it needs, could not be computed."""
+        value = self.syntax.print(tree)
+        infinite = f"typeof(TRY({value})) IN ('DOUBLE', 'FLOAT') AND NOT isfinite(TRY_CAST(TRY({value}) AS DOUBLE))"
+        found = [f"TRY({{'v': {value}}}) IS NULL", f"coalesce({infinite}, FALSE)"]
+        found += [quote(_failed(aggregate.name)) for aggregate in self._used(tree) if aggregate.failed is not None]
+        for needed, inner in self._needs.get(name, ()):
+            found += self._failures(needed, inner)
+        return list(dict.fromkeys(found))
+
+    def _used(self, tree: Tree) -> list[Aggregate]:
+        names = _names_in(tree)
+        return [aggregate for aggregate in self.aggregates.values() if aggregate.name in names]
 
     def _shift(self, tree: Tree, name: str, sign: str) -> str:
         replacement = self.syntax.parse(f"{quote(name)} {sign} {quote(_slack(name))}")
@@ -157,74 +190,67 @@ class Recomputation:
     # -- aggregates ---------------------------------------------------------------------------------------------------
 
     def _aggregate(self, node: Tree) -> Aggregate:
-        name = f"$a{len(self.aggregates)}"
         known = self.syntax.print(node)
-        if known in self.aggregates:
-            return self.aggregates[known]
-        aggregate = self._build(name, node)
-        self.aggregates[known] = aggregate
-        return aggregate
+        if known not in self.aggregates:
+            self.aggregates[known] = self._build(f"$a{len(self.aggregates)}", node)
+        return self.aggregates[known]
 
     def _build(self, name: str, node: Tree) -> Aggregate:
         function = function_name(node)
-        kept = self._filter(node)
         given = arguments(node)
+        argument = self._argument(given[0] if given else None, node.get("filter"))
+        value, raised = argument.value, argument.raised
         if function in ("count_star", "count") and not given:
-            return Aggregate(name, f"count(*){_filter_clause(kept)}", None)
+            return Aggregate(name, f"count({value})" if node.get("filter") else "count(*)", failed=raised)
         if not given:
             raise QueryError(f"{function}() wants an argument", hint="Correct the measure.")
-        value = self._argument(given[0])
         if function == "count_distinct" or (function == "count" and node.get("distinct")):
-            return Aggregate(name, f"count(DISTINCT {value}){_filter_clause(kept)}", None)
+            return Aggregate(name, f"count(DISTINCT {value})", failed=raised)
         if function in ("count", "min", "max"):
-            return Aggregate(name, f"{function}({value}){_filter_clause(kept)}", None)
+            return Aggregate(name, f"{function}({value})", failed=raised)
         if function in ("first", "last"):
-            return Aggregate(name, self._ordered(function, value, kept), None)
+            return Aggregate(name, self._ordered(function, value), failed=raised)
         if function == "quantile":
             fraction = literal_text(given[1]) if len(given) > 1 else None
             if fraction is None:
                 raise QueryError("quantile wants a number as its second argument", hint="Write quantile(price, 0.5).")
             wide = f"CAST({value} AS DOUBLE)"
-            slack = f"1e-12 * max(abs({wide})){_filter_clause(kept)}"
-            return Aggregate(name, f"quantile_cont({wide}, {fraction}){_filter_clause(kept)}", slack)
-        return self._sum_like(name, str(function), value, kept)
+            return Aggregate(name, f"quantile_cont({wide}, {fraction})", f"1e-12 * max(abs({wide}))", raised)
+        return self._sum_like(name, str(function), argument)
 
-    def _sum_like(self, name: str, function: str, value: str, kept: str | None) -> Aggregate:
+    def _sum_like(self, name: str, function: str, argument: _Argument) -> Aggregate:
         """sum, avg and stddev, whose results depend on the type of what is added."""
-        clause = _filter_clause(kept)
-        kind = self.type_of(value).upper()
+        value, raised = argument.value, argument.raised
+        kind = self.type_of(argument.plain).upper()
         wide = f"CAST({value} AS DOUBLE)"
         if function == "stddev":
-            slack = f"{_SUM_TOLERANCE} * max(abs({wide})){clause}"
-            return Aggregate(name, f"stddev_samp({wide}){clause}", slack)
-        if kind in _INTEGERS or kind == "BOOLEAN":
-            total = f"sum(CAST({value} AS HUGEINT)){clause}" if kind == "BOOLEAN" else f"sum({value}){clause}"
+            return Aggregate(name, f"stddev_samp({wide})", f"{_SUM_TOLERANCE} * max(abs({wide}))", raised)
+        if kind in _INTEGERS:
+            total = f"sum({value})"
             exact = f"TRY_CAST({total} AS BIGINT)"
         elif kind.startswith("DECIMAL"):
             precision, scale = (int(part) for part in kind[8:-1].split(","))
-            total = exact = _decimal_sum(value, clause, precision, scale)
+            total = exact = _decimal_sum(value, precision, scale)
         else:
-            slack = f"{_SUM_TOLERANCE} * {function}(abs({wide})){clause}"
-            return Aggregate(name, f"{function}({wide}){clause}", slack)
+            return Aggregate(name, f"{function}({wide})", f"{_SUM_TOLERANCE} * {function}(abs({wide}))", raised)
         if function == "sum":
-            return Aggregate(name, exact, None)
-        slack = f"1e-14 * avg(abs({wide})){clause}"
-        return Aggregate(name, f"CAST({total} AS DOUBLE) / nullif(count({value}){clause}, 0)", slack)
+            overflowed = f"(count({value}) > 0 AND {exact} IS NULL)"
+            return Aggregate(name, exact, failed=overflowed if raised is None else f"({raised} OR {overflowed})")
+        slack = f"1e-14 * avg(abs({wide}))"
+        return Aggregate(name, f"CAST({total} AS DOUBLE) / nullif(count({value}), 0)", slack, raised)
 
-    def _ordered(self, function: str, value: str, kept: str | None) -> str:
+    def _ordered(self, function: str, value: str) -> str:
         """first and last: by event time, the declared order, then place, among values that are not NULL."""
         order = ", ".join(quote(name) for name in (TIME, *self.order, *PLACE, INDEX))
-        condition = f"{value} IS NOT NULL" if kept is None else f"{kept} AND {value} IS NOT NULL"
-        return f"{function}({value} ORDER BY {order}) FILTER (WHERE {condition})"
+        return f"{function}({value} ORDER BY {order}) FILTER (WHERE {value} IS NOT NULL)"
 
-    def _argument(self, tree: Tree) -> str:
-        """SQL of an aggregate's argument; an error in it is NULL."""
-        sql = self.syntax.print(tree)
-        return sql if column_names(tree) is not None or literal_text(tree) is not None else f"TRY({sql})"
-
-    def _filter(self, node: Tree) -> str | None:
-        tree = node.get("filter")
-        return f"TRY({self.syntax.print(tree)})" if tree else None
+    def _argument(self, tree: Tree | None, condition: Tree | None) -> _Argument:
+        plain = "TRUE" if tree is None else self.syntax.print(tree)
+        if condition is None and (tree is None or column_names(tree) is not None or literal_text(tree) is not None):
+            return _Argument(plain, plain, None)
+        chosen = plain if condition is None else f"CASE WHEN {self.syntax.print(condition)} THEN {plain} END"
+        attempt = f"TRY({{'v': {chosen}}})"
+        return _Argument(f"({attempt}).v", plain, f"coalesce(bool_or({attempt} IS NULL), FALSE)")
 
 
 def tolerance_name(measure: str) -> str:
@@ -236,16 +262,16 @@ def _slack(name: str) -> str:
     return f"{name}$slack"
 
 
-def _filter_clause(condition: str | None) -> str:
-    return "" if condition is None else f" FILTER (WHERE {condition})"
+def _failed(name: str) -> str:
+    return f"{name}$failed"
 
 
-def _decimal_sum(value: str, clause: str, precision: int, scale: int) -> str:
+def _decimal_sum(value: str, precision: int, scale: int) -> str:
     """The exact sum as decimal(38, scale), or NULL where that does not hold it."""
     if precision <= _WIDE_DECIMAL:
-        return f"sum({value}){clause}"
+        return f"sum({value})"
     # DuckDB's own sum stops the query on the way over 38 digits: add up all digits as one big integer.
-    digits = f"CAST(sum(CAST(replace(CAST({value} AS VARCHAR), '.', '') AS BIGNUM)){clause} AS VARCHAR)"
+    digits = f"CAST(sum(CAST(replace(CAST({value} AS VARCHAR), '.', '') AS BIGNUM)) AS VARCHAR)"
     padded = f"lpad(ltrim({digits}, '-'), greatest(length(ltrim({digits}, '-')), {scale + 1}), '0')"
     point = f"'.' || right({padded}, {scale})" if scale else "''"
     whole = f"left({padded}, length({padded}) - {scale})"

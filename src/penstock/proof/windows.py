@@ -1,13 +1,15 @@
 """Which windows a time lies in, as SQL, worked out from `model.Window` alone. `recompute.py` groups by what this gives.
 
 Windows of exact length are arithmetic on microseconds. Calendar windows start at local midnight: the local day of an
-event comes from DuckDB's time zones, the instants of the midnights from Python's, so that each checks the other.
+event comes roughly from DuckDB's time zones; which window it is in, the instants of the midnights decide, from tzdata.
 """
 
 from __future__ import annotations
 
+import importlib.resources
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import cache
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
@@ -72,11 +74,11 @@ class WindowSql:
         every, anchor = self._every_days, self._anchor
         day = self.local_day(f'make_timestamptz("{TIME}")')
         slot = f"CAST(floor(({day} - ({anchor})) / {every}.0) AS BIGINT)"
-        steps = -(-self._size_days // every)
+        # One slot more on both sides: DuckDB's zones are another edition, and clocks go back over midnight.
         return (
             f'SELECT r.*, c.start_micros AS "{START}", c.end_micros AS "{END}" '
             f'FROM (SELECT *, {slot} AS "$slot" FROM {rows}) r, '
-            f"(SELECT unnest(range({steps})) AS step) s, {CALENDAR} c "
+            f"(SELECT unnest(range(-1, {self._steps + 1})) AS step) s, {CALENDAR} c "
             f'WHERE c.slot = r."$slot" - s.step AND c.start_micros <= r."{TIME}" AND c.end_micros > r."{TIME}"'
         )
 
@@ -88,20 +90,25 @@ class WindowSql:
     def calendar(self, days: Iterable[int]) -> pa.Table:
         """The relation CALENDAR for events on these local days."""
         slots: set[int] = set()
-        steps = -(-self._size_days // self._every_days)
         for day in days:
             latest = (day - self._anchor) // self._every_days
-            slots.update(range(latest - steps, latest + 2))
-        ordered = sorted(slots)
-        first_days = [self._anchor + slot * self._every_days for slot in ordered]
-        zone = ZoneInfo(self.window.timezone)
-        return pa.table(
-            {
-                "slot": pa.array(ordered, pa.int64()),
-                "start_micros": pa.array([midnight(day, zone) for day in first_days], pa.int64()),
-                "end_micros": pa.array([midnight(day + self._size_days, zone) for day in first_days], pa.int64()),
-            }
-        )
+            slots.update(range(latest - self._steps, latest + 2))
+        zone = _zone(self.window.timezone)
+        rows = []
+        for slot in sorted(slots):
+            first = self._anchor + slot * self._every_days
+            start, end = midnight(first, zone), midnight(first + self._size_days, zone)
+            # A day that a zone skipped is no window of its own: it would begin with the next one.
+            if self._every_days > 1 or start < midnight(first + 1, zone):
+                rows.append((slot, start, end))
+        columns = list(zip(*rows, strict=True)) or [(), (), ()]
+        names = ("slot", "start_micros", "end_micros")
+        return pa.table({name: pa.array(values, pa.int64()) for name, values in zip(names, columns, strict=True)})
+
+    @property
+    def _steps(self) -> int:
+        """How many windows a time lies in, at most."""
+        return -(-self._size_days // self._every_days)
 
     @property
     def _every_days(self) -> int:
@@ -123,11 +130,32 @@ def span_micros(span: Span) -> int:
 
 
 def midnight(day: int, zone: ZoneInfo) -> int:
-    """The instant at which a local day begins, in microseconds: the earlier of two midnights, and where a change of the
-    clock skips midnight, the instant of the change."""
+    """The instant at which a local day begins, in microseconds: the earlier of two midnights, and where clocks jump
+    over midnight, the instant of the jump."""
     try:
         local = datetime.combine(date.fromordinal(day + _EPOCH_DAY), datetime.min.time())
     except (ValueError, OverflowError):
         return day * DAY_MICROS  # before the year 1 or after 9999, where no event is
-    offset = local.replace(tzinfo=zone).utcoffset() or timedelta()
-    return day * DAY_MICROS - offset // timedelta(microseconds=1)
+    offset, other = (_offset(local.replace(tzinfo=zone, fold=fold)) for fold in (0, 1))
+    instant = day * DAY_MICROS - offset
+    if other <= offset:
+        return instant
+    # Midnight does not exist: look for the jump between the two readings of it.
+    low, high = day * DAY_MICROS - other, instant
+    while high - low > 1:
+        middle = (low + high) // 2
+        at = _offset((_EPOCH + timedelta(microseconds=middle)).astimezone(zone))
+        low, high = (middle, high) if at == offset else (low, middle)
+    return high
+
+
+def _offset(local: datetime) -> int:
+    return (local.utcoffset() or timedelta()) // timedelta(microseconds=1)
+
+
+@cache
+def _zone(name: str) -> ZoneInfo:
+    """The zone by the tzdata package, whatever edition the machine has."""
+    file = importlib.resources.files("tzdata").joinpath("zoneinfo", *name.split("/"))
+    with file.open("rb") as stream:
+        return ZoneInfo.from_file(stream, key=name)
