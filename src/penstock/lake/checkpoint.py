@@ -7,6 +7,7 @@ because a checkpoint with flipped bits often opens without an error. Cleaning th
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import orjson
@@ -36,14 +37,30 @@ def write_checkpoint(storage: Storage, table: str, handle: Handle) -> int:
     return version
 
 
-def repair_checkpoints(storage: Storage, table: str) -> list[str]:
-    """Check the last checkpoint and, where it is damaged, go back to the log entries; what was done, a line each.
+@dataclass(frozen=True)
+class Examined:
+    """What the checkpoints of a table are worth. `good` is the last one to build on, -1 for none.
+
+    `damaged` are later ones with what is wrong; `doubtful` are later ones that nobody vouches for (a crash came before
+    they were named), which are made again. `hint` says what is wrong with `_last_checkpoint`.
+    """
+
+    good: int
+    damaged: tuple[tuple[int, str], ...] = ()
+    doubtful: tuple[int, ...] = ()
+    hint: str = ""
+
+    @property
+    def is_fine(self) -> bool:
+        return not (self.damaged or self.doubtful or self.hint)
+
+
+def examine_checkpoints(storage: Storage, table: str, listing: log.Listing) -> Examined:
+    """Compare the last checkpoint with its digest, and find the one to build on.
 
     Raises:
-        LakeCorrupt: it is damaged, and the entries it stands for are gone.
+        LakeCorrupt: it is damaged, and the log entries it stands for are gone.
     """
-    listing = log.list_log(storage, table)
-    report: list[str] = []
     hint: log.Hint | None = None
     hint_problem = ""
     try:
@@ -52,34 +69,47 @@ def repair_checkpoints(storage: Storage, table: str) -> list[str]:
         hint_problem = "is missing" if listing.checkpoints else ""
     except LakeCorrupt:
         hint_problem = "is damaged"
-    newest = listing.checkpoints[-1] if listing.checkpoints else -1
-    good = -1
-    for version in reversed(listing.checkpoints):
+    versions = {*listing.checkpoints, *((hint.version,) if hint is not None else ())}
+    damaged: list[tuple[int, str]] = []
+    doubtful: list[int] = []
+    for version in sorted(versions, reverse=True):
         digest = hint.digest if hint is not None and hint.version == version else ""
         problem = _problem(storage, table, version, digest)
         rebuildable = _entries_reach(listing, version)
         # Without a digest nobody can say that no bit is wrong: a checkpoint that can be made again is not trusted.
         if not problem and (digest or not rebuildable):
-            good = version
-            break
-        if problem and not rebuildable:
+            if hint is not None and not hint_problem and hint.version != version:
+                hint_problem = "is behind"
+            return Examined(version, tuple(damaged), tuple(doubtful), hint_problem)
+        if not rebuildable:
             raise LakeCorrupt(
                 f"{table}: checkpoint {version} {problem}, and the log entries it stands for were cleaned up",
                 hint="Restore the table's _delta_log from a backup or a replica of the lake.",
             )
-        _move_aside(storage, table, version)
         if problem:
-            report.append(f"{table}: checkpoint {version} {problem}; made again from the log entries")
-    if hint is not None and hint.version != newest and good == newest >= 0:
-        hint_problem = f"names checkpoint {hint.version}"  # a crash came between the checkpoint and its naming
-    if good == newest and not hint_problem:
-        return report
-    if hint_problem == "is damaged":
-        report.append(f"{table}: _last_checkpoint {hint_problem}; made again")
+            damaged.append((version, problem))
+        else:
+            doubtful.append(version)
+    return Examined(-1, tuple(damaged), tuple(doubtful), hint_problem)
+
+
+def repair_checkpoints(storage: Storage, table: str, examined: Examined) -> list[str]:
+    """Put what is damaged aside and write a new checkpoint from the log entries; what was done, a line each.
+
+    Call it when the end of the log is whole.
+    """
+    report = []
+    for version in (*examined.doubtful, *(version for version, _ in examined.damaged)):
+        if storage.size(log.checkpoint_path(table, version)) is not None:
+            name = f"{version:020d}.checkpoint.parquet"
+            storage.move(log.checkpoint_path(table, version), f"{table}/{ASIDE_FOLDER}/{name}")
+    for version, problem in examined.damaged:
+        report.append(f"{table}: checkpoint {version} {problem}; made again from the log entries")
+    if examined.hint == "is damaged":
+        report.append(f"{table}: _last_checkpoint {examined.hint}; made again")
     storage.delete(log.hint_path(table))
     storage.sync_folder(log.log_folder(table))
-    if listing.checkpoints:
-        write_checkpoint(storage, table, Handle.open(storage.uri(table), table))
+    write_checkpoint(storage, table, Handle.open(storage.uri(table), table))
     return report
 
 
@@ -103,9 +133,3 @@ def _entries_reach(listing: log.Listing, version: int) -> bool:
     entries = set(listing.entries)
     base = max((found for found in listing.checkpoints if found < version), default=-1)
     return all(number in entries for number in range(base + 1, version + 1))
-
-
-def _move_aside(storage: Storage, table: str, version: int) -> None:
-    name = f"{version:020d}.checkpoint.parquet"
-    if storage.size(log.checkpoint_path(table, version)) is not None:
-        storage.move(log.checkpoint_path(table, version), f"{table}/{ASIDE_FOLDER}/{name}")

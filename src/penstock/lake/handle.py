@@ -87,13 +87,17 @@ class Handle:
     def configuration(self) -> Mapping[str, str]:
         return dict(self._delta.metadata().configuration)
 
-    def refresh(self) -> None:
-        """Advance to the table's last version."""
+    def refresh(self) -> bool:
+        """Advance to the table's last version; whether the columns changed on the way."""
         before = self.version
         with _translated(self._name, self._name):
             self._delta.update_incremental()
-            if self.version != before:
-                self._schema = self._delta.schema()
+            if self.version == before:
+                return False
+            schema = self._delta.schema()
+            changed = bool(schema != self._schema)
+            self._schema = schema
+            return changed
 
     def adds(self) -> pa.RecordBatch | pa.Table:
         """The live files: path, size_bytes, modification_time, num_records, null_count, min, max, partition."""
@@ -125,21 +129,12 @@ class Handle:
             commit_properties=_properties(txns, {log.SEAL: sealed, log.COMMIT: commit}),
         )
 
-    def add_columns(self, fields: Sequence[pa.Field], txns: Mapping[str, int]) -> bool:
+    def add_columns(self, fields: Sequence[pa.Field], txns: Mapping[str, int], commit: str) -> bool:
         """Write an entry that adds columns at the end; as `commit`."""
         return self._attempt(
             self._delta.alter.add_columns,
             [Field.from_arrow(field.with_nullable(True)) for field in fields],
-            commit_properties=_properties(txns, {log.SEAL: log.seal((), (), txns)}),
-        )
-
-    def set_properties(self, properties: Mapping[str, str], txns: Mapping[str, int]) -> bool:
-        """Write an entry that sets table properties; as `commit`."""
-        return self._attempt(
-            self._delta.alter.set_table_properties,
-            dict(properties),
-            raise_if_not_exists=False,
-            commit_properties=_properties(txns, {log.SEAL: log.seal((), (), txns)}),
+            commit_properties=_properties(txns, {log.SEAL: log.seal((), (), txns), log.COMMIT: commit}),
         )
 
     def checkpoint(self) -> None:

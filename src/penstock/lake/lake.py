@@ -58,25 +58,23 @@ class Lake:
         return sorted(found)
 
     def create(self, spec: TableSpec) -> Table:
-        """The table, created durably if it is not there. An existing one is left as it is (see `Table.evolve`).
-
-        A creation that a power loss cut in half is done again.
-        """
+        """The table, created durably if it is not there. An existing one is left as it is (see `Table.evolve`)."""
         with self._lock:
             folder = log.log_folder(spec.name)
-            listing = log.list_log(self.storage, spec.name)
-            if listing.last == 0 and not listing.checkpoints:
-                first = log.read_entry(self.storage, spec.name, 0)
-                if first is not None and (first.problem or not first.changes_schema):
-                    self.storage.delete(log.entry_path(spec.name, 0))
-                    self.storage.sync_folder(folder)
-                    listing = log.Listing((), ())
-            if listing.last < 0:
+            if log.list_log(self.storage, spec.name).last < 0:
                 self.storage.make_folder(folder)
                 Handle.create(self.storage.uri(spec.name), spec)
                 sync_all(self.storage, [log.entry_path(spec.name, 0)])
                 self._tables.pop(spec.name, None)
             return self._tables.setdefault(spec.name, Table(self.storage, spec.name))
+
+    def forget(self, name: str, *, durable: int) -> None:
+        """Open the table anew at its next use: recovery changed its log. Versions up to `durable` are durable."""
+        with self._lock:
+            if durable < 0:
+                self._tables.pop(name, None)
+            else:
+                self._tables.setdefault(name, Table(self.storage, name)).reopen(durable)
 
     def lock(self, pipeline: str) -> AbstractContextManager[None]:
         """A context in which this process alone writes the pipeline.

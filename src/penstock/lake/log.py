@@ -141,8 +141,8 @@ def _entry_of(version: int, actions: list[dict[str, Any]]) -> Entry:
         found = seal(((add["path"], add["size"], add["stats"]) for add in adds), (r["path"] for r in removes), txns)
         if found != sealed:
             problem = f"incomplete or altered: sealed {sealed}, found {found}"
-    elif not changes_schema:
-        problem = "cut before its first line ended" if not info else ""
+    elif version == 0 and not changes_schema:
+        problem = "cut"
     return Entry(
         version=version,
         timestamp=int(info.get("timestamp", 0)) * 1000,

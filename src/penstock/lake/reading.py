@@ -176,23 +176,33 @@ def _row_groups(
 # -- damage -----------------------------------------------------------------------------------------------------------
 
 
+def file_problem(storage: Storage, table: str, file: str, size: int, rows: int) -> str:
+    """Why a file is not the one the log describes, without looking at its pages; "" when nothing speaks against it."""
+    path = f"{table}/{file}"
+    found = storage.size(path)
+    if found is None:
+        return "is missing"
+    if found != size:
+        return f"has {found} bytes, the log says {size}"
+    if match := _NAME.search(file):
+        checksum = f"{footer_checksum(storage, path, size):08x}"
+        if checksum != match[1]:
+            return f"has a footer with checksum {checksum} instead of {match[1]}"
+    try:
+        counted = pq.read_metadata(storage.uri(path)).num_rows
+    except (OSError, pa.ArrowException) as error:
+        return f"has no readable footer: {_first_line(error)}"
+    return "" if counted == rows else f"has {counted} rows, the log says {rows}"
+
+
 @contextmanager
 def _opened(storage: Storage, spec: TableSpec, file: DataFile) -> Iterator[pq.ParquetFile]:
-    """The file, opened, after its footer was compared with its name and with the log."""
-    path = f"{spec.name}/{file.path}"
-    size = storage.size(path)
-    if size is None:
-        raise corrupt(spec.name, file.path, "is missing")
-    if size != file.size:
-        raise corrupt(spec.name, file.path, f"has {size} bytes, the log says {file.size}")
-    if match := _NAME.search(file.path):
-        found = f"{footer_checksum(storage, path, size):08x}"
-        if found != match[1]:
-            raise corrupt(spec.name, file.path, f"has a footer with checksum {found} instead of {match[1]}")
-    with pq.ParquetFile(storage.uri(path), page_checksum_verification=True, pre_buffer=False) as parquet:
-        if parquet.metadata.num_rows != file.rows:
-            rows = parquet.metadata.num_rows
-            raise corrupt(spec.name, file.path, f"has {rows} rows, the log says {file.rows}")
+    """The file, opened, after it was compared with its name and with the log."""
+    problem = file_problem(storage, spec.name, file.path, file.size, file.rows)
+    if problem:
+        raise corrupt(spec.name, file.path, problem)
+    path = storage.uri(f"{spec.name}/{file.path}")
+    with pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False) as parquet:
         strangers = set(parquet.schema_arrow.names) - set(spec.schema.names)
         if strangers:
             raise corrupt(spec.name, file.path, f"has columns the table has not: {sorted(strangers)}")

@@ -23,6 +23,7 @@ from penstock.lake.parquet import delta_statistics, write_files
 from penstock.lake.positions import Positions
 from penstock.lake.reading import read_files, verify_file
 from penstock.lake.schema import plain_schema
+from penstock.lake.tail import read_tail
 from penstock.limits import COMMIT_ATTEMPTS_MAX, COMMITS_PER_REOPEN
 from penstock.model.columns import batch_txn, nonce_txn, writer_txn
 
@@ -59,6 +60,7 @@ class Table:
         self._positions: Positions | None = None
         self._files: tuple[int, dict[str, DataFile]] | None = None
         self._commits_since_open = 0
+        self._durable = -1
         self._broken: PenstockError | None = None
 
     def __repr__(self) -> str:
@@ -90,17 +92,16 @@ class Table:
         """Look for new versions; the last one."""
         with self._lock:
             handle = self._opened()
-            before = handle.version
-            handle.refresh()
-            if handle.version != before:
+            if handle.refresh():
                 self._spec = None
             return handle.version
 
-    def reopen(self) -> None:
-        """Forget everything known; the next call opens the table anew, from its last checkpoint."""
+    def reopen(self, durable: int = -1) -> None:
+        """Forget everything known; the next call opens the table anew. Versions up to `durable` are durable."""
         with self._lock:
             self._handle = self._spec = self._positions = self._files = None
             self._commits_since_open = 0
+            self._durable = durable
 
     def txn(self, name: str) -> int | None:
         """The position recorded under a txn id, at `version`; None when there is none."""
@@ -266,12 +267,16 @@ class Table:
         Raises:
             UsageError: a column is stored with another type.
         """
+        name = uuid.uuid4().hex
+
+        def write(handle: Handle) -> bool:
+            return handle.add_columns(self.spec.additions(wanted), writer.txns(), name)
+
         with self._lock:
             self.refresh()
             if not self.spec.additions(wanted):
                 return False
-            txns = writer.txns()
-            self._commit(writer, None, lambda handle: self._add_columns(handle, wanted, txns), "")
+            self._commit(writer, None, write, name)
             self._spec = None
             return True
 
@@ -302,6 +307,11 @@ class Table:
             # 1 refresh and see who owns the table and how far it is
             before = self.refresh()
             self.check_owner(writer, taking=taking)
+            if (
+                self._durable < before
+            ):  # what others committed, or this process found: build on nothing less than durable
+                read_tail(self.storage, self.name, after=self._durable).make_durable(self.storage)
+                self._durable = before
             if batch is not None and (self.txn(batch_txn(writer.pipeline)) or 0) >= batch:
                 return Committed(self.version_at(writer.pipeline, batch), already=True)
             # 2 write the entry behind exactly this version
@@ -317,6 +327,7 @@ class Table:
             # 4 durable before anything is built on it
             self._make_durable(before + 1)
             self.refresh()
+            self._durable = before + 1
             self._commits_since_open += 1
             if self._commits_since_open >= COMMITS_PER_REOPEN:
                 write_checkpoint(self.storage, self.name, self._opened())
@@ -337,6 +348,19 @@ class Table:
             f"{self.name} was taken over by writer {epoch} of pipeline {writer.pipeline}; this one is {writer.epoch}",
             hint="Another `penstock run` of this pipeline started meanwhile. Only one may run.",
         )
+
+    def _verify_durable(self, version: int) -> None:
+        """Make durable what others committed and what this process found: nothing is built on less."""
+        if self._durable >= version:
+            return
+        tail = read_tail(self.storage, self.name, after=self._durable)
+        if tail.torn is not None:
+            raise LakeCorrupt(
+                f"{self.name}: log entry {tail.torn.version} is {tail.torn.problem}",
+                hint="`penstock run` repairs what a power loss left; else restore the table from a backup.",
+            )
+        tail.make_durable(self.storage)
+        self._durable = version
 
     def _is_mine(self, version: int, name: str) -> bool:
         """Whether the entry of `version` is the one that was to be called `name`."""
@@ -373,10 +397,6 @@ class Table:
                 f"{self.name}: {gone[0]} is to be replaced, but is not live any more",
                 hint="The table's files changed meanwhile: read them again and repeat.",
             )
-
-    def _add_columns(self, handle: Handle, wanted: TableSpec, txns: Mapping[str, int]) -> bool:
-        missing = self.spec.additions(wanted)
-        return handle.add_columns(missing, txns) if missing else True
 
     # -- small things -------------------------------------------------------------------------------------------------
 
