@@ -187,6 +187,30 @@ REFERENCE_LOCK_WAIT_SECONDS = 0.05
 
 # -- lake: upkeep ------------------------------------------------------------------------------------------------------
 
+FILE_BYTES_TARGET = 128 * MIB
+"""Size of a file that upkeep leaves alone: large enough that few of them make a table, small enough to rewrite."""
+
+MERGE_BYTES_MAX = 256 * MIB
+"""Decoded bytes that one merge holds, as far as file sizes tell; what needs more is merged in several steps."""
+
+DECODED_BYTES_PER_BYTE = 8
+"""Bytes in memory for a byte of Parquet, taken for planning: JSON and repetitive columns compress that well."""
+
+COLD_FILES_MAX = 3
+"""Unfinished files that a partition may keep once nothing is written into it any more."""
+
+ZORDER_BUCKETS_MAX = 256
+"""Temporary files of a Z-order whose rows do not fit in memory; all of them are open at once."""
+
+UPKEEP_EVERY_VERSIONS = 64
+"""Commits of a table between two looks at its log folder, which may hold a day's entries."""
+
+VACUUM_EVERY_SECONDS = 6 * 3600
+"""Between two vacuums of a table by the loop: each lists all its files, and they are kept for days anyway."""
+
+CHECKPOINT_SPACING_VERSIONS = 1_000
+"""Versions between the old checkpoints that stay: an old version is read from the one before it and so many entries."""
+
 ZORDER_BITS_MAX = 16
 """Bits of rank per column of a Z-order: 65,536 places along each are finer than any file's share."""
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pytest
+from deltalake import DeltaTable
 
 from lake.lakes import open_lake, owned
 from penstock.errors import UsageError
@@ -178,8 +179,6 @@ def test_gold_that_is_no_longer_kept_names_the_oldest_cut(pipes: tuple[Pipe, Pip
     version = dict(Ledger(pipes[0].tables[4]).row(3).versions)[gold.name]
     # What cleaning the log leaves: a checkpoint at batch 3's version, and nothing before it.
     past = log.checkpoint_path(gold.name, version)
-    from deltalake import DeltaTable
-
     DeltaTable(gold.storage.uri(gold.name), version=version).create_checkpoint()
     assert gold.storage.size(past)
     for old in range(version):
@@ -191,6 +190,16 @@ def test_gold_that_is_no_longer_kept_names_the_oldest_cut(pipes: tuple[Pipe, Pip
     with pytest.raises(UsageError, match=r"as of batch 1 of a is no longer kept") as caught:
         found.table("gold/g_a")
     assert caught.value.hint == "The oldest cut there is: --as-of 3 (1970-01-01T00:00:30Z)."
+
+
+def test_gold_whose_files_were_deleted_is_no_longer_kept(pipes: tuple[Pipe, Pipe], tmp_path: Path) -> None:
+    gold: Table = pipes[0].tables[3]
+    version = dict(Ledger(pipes[0].tables[4]).row(1).versions)[gold.name]
+    for file in gold.files(version):
+        gold.storage.delete(f"{gold.name}/{file.path}")
+    with pytest.raises(UsageError, match=r"no longer kept") as caught:
+        cut(open_lake(tmp_path), 1, "a").table("gold/g_a")
+    assert caught.value.hint == "The oldest cut there is: --as-of 2 (1970-01-01T00:00:20Z)."
 
 
 def test_times_are_written_for_people() -> None:

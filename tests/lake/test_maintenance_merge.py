@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.lake.merge import merge_sorted, pieces_up_to
+from penstock.lake.merge import merge_sorted, pieces_up_to, split_stream
 from penstock.lake.zorder import ZOrder, interleaved, ranked
 
 if TYPE_CHECKING:
@@ -69,12 +70,24 @@ def test_a_merge_reads_no_further_than_it_must() -> None:
     assert read == ["a", "b"]
 
 
-@given(st.lists(st.integers(0, 30), max_size=8), st.integers(8, 200))
-def test_pieces_are_bounded(sizes: list[int], bytes_max: int) -> None:
+@given(st.lists(st.integers(0, 30), max_size=8), st.integers(1, 20), st.integers(8, 200))
+def test_pieces_are_bounded(sizes: list[int], rows_max: int, bytes_max: int) -> None:
     tables = [pa.table({"v": pa.array(range(size), pa.int64())}) for size in sizes]
-    parts = list(pieces_up_to(iter(tables), bytes_max))
+    parts = list(pieces_up_to(iter(tables), rows_max, bytes_max))
     assert [v for part in parts for v in part["v"].to_pylist()] == [v for size in sizes for v in range(size)]
-    assert all(0 < part.num_rows * 8 <= max(bytes_max + 2, 8) for part in parts)
+    expected = max(1, min(rows_max, bytes_max // 8))
+    assert all(part.num_rows == expected for part in parts[:-1])
+    assert all(0 < part.num_rows <= expected for part in parts[-1:])
+
+
+@given(st.lists(st.integers(1, 30), max_size=8), st.integers(8, 400))
+def test_a_stream_splits_into_runs(sizes: list[int], bytes_max: int) -> None:
+    tables = [pa.table({"v": pa.array(range(size), pa.int64())}) for size in sizes]
+    runs = [[piece.num_rows for piece in run] for run in split_stream(iter(tables), bytes_max)]
+    assert [size for run in runs for size in run] == sizes
+    assert all(len(run) == 1 or sum(run) * 8 <= bytes_max for run in runs)
+    for run, following in itertools.pairwise(runs):
+        assert (sum(run) + following[0]) * 8 > bytes_max
 
 
 def test_interleaving_takes_turns() -> None:

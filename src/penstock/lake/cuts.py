@@ -78,10 +78,10 @@ class Cut:
         if kind is not Kind.GOLD:
             return self._bounded(table, names.BATCH, row.batch)
         version = dict(row.versions)[name]
-        try:
-            return TableCut(table, version, tuple(table.files(version)))
-        except UsageError as error:
-            raise self._too_old(name, table, pipeline, row) from error
+        files = _kept_files(table, version)
+        if files is None:
+            raise self._too_old(name, table, pipeline, row)
+        return TableCut(table, version, files)
 
     def _bounded(self, table: Table, column: str, bound: int) -> TableCut:
         files = tuple(file for file in table.files() if _begins_by(file, column, bound))
@@ -180,26 +180,31 @@ def _first_kept(ledger: Ledger, batch: int, name: str, table: Table) -> LedgerRo
     """The first row after `batch` whose version of the table can still be read, by halving: versions only grow."""
     low, high = batch, ledger.position()
     found = ledger.row(high)
-    if high <= low or found is None or not _kept(table, dict(found.versions).get(name)):
+    if high <= low or found is None or _kept_files(table, dict(found.versions).get(name)) is None:
         return None
     while high - low > 1:
         middle = (low + high) // 2
         row = ledger.row(middle)
-        if row is not None and _kept(table, dict(row.versions).get(name)):
+        if row is not None and _kept_files(table, dict(row.versions).get(name)) is not None:
             found, high = row, middle
         else:
             low = middle
     return found
 
 
-def _kept(table: Table, version: int | None) -> bool:
+def _kept_files(table: Table, version: int | None) -> tuple[DataFile, ...] | None:
+    """The files of a past version; None where its log entries, or files that are not live any more, were deleted."""
     if version is None:
-        return False
+        return None
     try:
-        table.files(version)
+        files = table.files(version)
     except UsageError:
-        return False
-    return True
+        return None
+    live = {file.path for file in table.files()}
+    for file in files:
+        if file.path not in live and table.storage.size(f"{table.name}/{file.path}") is None:
+            return None
+    return tuple(files)
 
 
 def time_text(time: int) -> str:

@@ -70,26 +70,52 @@ def sort_order(table: pa.Table, sort: Sequence[str]) -> np.ndarray:
     return np.asarray(order)
 
 
-def pieces_up_to(tables: Iterator[pa.Table], bytes_max: int) -> Iterator[pa.Table]:
-    """The same rows in pieces of at most about `bytes_max` bytes of memory each (a single row may be larger)."""
+def pieces_up_to(tables: Iterator[pa.Table], rows_max: int, bytes_max: int) -> Iterator[pa.Table]:
+    """The same rows in pieces of `rows_max` rows, or fewer where those take more than about `bytes_max` bytes."""
     held: list[pa.Table] = []
-    held_bytes = 0
+    rows = size = 0
     for table in tables:
-        for part in _split(table, bytes_max):
-            if held and held_bytes + part.nbytes > bytes_max:
+        start = 0
+        row_bytes = max(1, table.nbytes // max(1, table.num_rows))
+        while start < table.num_rows:
+            room = min(rows_max - rows, max(0, bytes_max - size) // row_bytes)
+            if room == 0 and not held:
+                room = 1
+            if room == 0:
                 yield pa.concat_tables(held)
-                held, held_bytes = [], 0
+                held, rows, size = [], 0, 0
+                continue
+            part = table.slice(start, room)
             held.append(part)
-            held_bytes += part.nbytes
+            rows, size, start = rows + part.num_rows, size + part.num_rows * row_bytes, start + part.num_rows
     if held:
         yield pa.concat_tables(held)
 
 
-def _split(table: pa.Table, bytes_max: int) -> Iterator[pa.Table]:
-    if table.nbytes <= bytes_max or table.num_rows <= 1:
-        if table.num_rows:
-            yield table
-        return
-    half = table.num_rows // 2
-    yield from _split(table.slice(0, half), bytes_max)
-    yield from _split(table.slice(half), bytes_max)
+def split_stream(pieces: Iterator[pa.Table], bytes_max: int) -> Iterator[Iterator[pa.Table]]:
+    """The pieces in runs of at most `bytes_max` bytes of memory, or one piece. Consume each run before the next."""
+    first = next(pieces, None)
+    while first is not None:
+        run = _Run(first, pieces, bytes_max)
+        yield run.read()
+        first = run.left
+
+
+class _Run:
+    """The pieces from `first` on, as far as they fit; the first that did not is `left`."""
+
+    def __init__(self, first: pa.Table, pieces: Iterator[pa.Table], bytes_max: int) -> None:
+        self._first = first
+        self._pieces = pieces
+        self._bytes_max = bytes_max
+        self.left: pa.Table | None = None
+
+    def read(self) -> Iterator[pa.Table]:
+        size = self._first.nbytes
+        yield self._first
+        for piece in self._pieces:
+            if size + piece.nbytes > self._bytes_max:
+                self.left = piece
+                return
+            size += piece.nbytes
+            yield piece
