@@ -17,12 +17,12 @@ from penstock.errors import DeclarationError, UsageError
 from penstock.lake.cuts import cut
 from penstock.lake.lake import Lake
 from penstock.lake.storage import LocalStorage
-from penstock.ops import cases, facts, running, simulation
+from penstock.ops import cases, facts, maintaining, running, simulation
 from penstock.ops.checking import check_pipelines
 from penstock.ops.contexts import contexts, parser
 from penstock.ops.ingest import Ingested, Pusher
 from penstock.proof.audit import audit
-from penstock.run.context import RunOptions, no_step
+from penstock.run.context import RunOptions, SystemClock, no_step
 from penstock.run.service import run_pipeline
 from penstock.serving.catalog import catalog, parse_as_of
 from penstock.serving.frames import as_frame
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
     from penstock.declare.project import LoadedProject
     from penstock.declare.testfile import PipelineTest
+    from penstock.lake.maintenance import Rewritten, Vacuumed
+    from penstock.lake.table import Table
     from penstock.model.finding import Finding
     from penstock.model.pipeline import Pipeline
     from penstock.proof.report import AuditReport
@@ -272,6 +274,29 @@ class Project:
             threads=self.settings.threads,
         )
 
+    # -- keeping ------------------------------------------------------------------------------------------------------
+
+    def optimize(
+        self, tables: Sequence[str] = (), *, zorder: Sequence[str] = (), report: Callable[[str], None] = lambda _: None
+    ) -> tuple[Rewritten, ...]:
+        """Merge small files of tables (all, or those named); with `zorder` put rows near in these columns together."""
+        names = [self._table(name).name for name in tables]
+        return maintaining.optimize_tables(self.lake, names, zorder=zorder, report=report)
+
+    def vacuum(
+        self, tables: Sequence[str] = (), *, dry_run: bool = False, report: Callable[[str], None] = lambda _: None
+    ) -> tuple[Vacuumed, ...]:
+        """Delete files that no version within the kept period needs; with `dry_run` only count them."""
+        names = [self._table(name).name for name in tables]
+        return maintaining.vacuum_tables(
+            self.lake,
+            names,
+            kept_days=self.settings.kept_days,
+            now=SystemClock().now(),
+            dry_run=dry_run,
+            report=report,
+        )
+
     # -- names --------------------------------------------------------------------------------------------------------
 
     def _require_sound(self) -> None:
@@ -301,7 +326,7 @@ class Project:
             )
         return takers[0]
 
-    def _table(self, name: str) -> Any:
+    def _table(self, name: str) -> Table:
         known = {facts.dotted(table): table for table in self.lake.tables()}
         found = self.lake.table(known[name.lower()]) if name.lower() in known else None
         if found is None:

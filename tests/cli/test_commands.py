@@ -316,3 +316,41 @@ def test_audit_finds_nothing_and_then_the_missing_file(shop, call):
     assert code == 3
     assert as_json(out)["pipelines"]["ticks"]["violations"]
     assert call(shop, "audit")[0] == 3
+
+
+# -- keeping ----------------------------------------------------------------------------------------------------------
+
+
+def test_optimize_and_vacuum_change_no_row_and_no_position(shop, call):
+    tables = ("bronze.ticks", "silver.ticks", "rejects.ticks", "gold.bars_1m", "ledger.ticks")
+    query = " union all ".join(
+        f"select '{name}' as name, count(*) as rows, sum(hash(t)) % 1000000007 as digest from {name} t"
+        for name in tables
+    )
+    before = sorted(call(shop, "sql", query, "--format", "json")[1].splitlines())
+    code, out, _ = call(shop, "optimize", "silver.ticks", "--zorder", "instrument_id, event_time", "--json")
+    assert code == 0
+    assert [done["table"] for done in as_json(out)] == ["silver.ticks"]
+    code, out, _ = call(shop, "optimize")
+    assert code == 0
+    assert "gold.bars_1m" in out
+    facts = {table["name"]: table for table in as_json(call(shop, "tables", "--json")[1])}
+    assert [facts[name]["files"] for name in tables] == [1] * len(tables)
+    code, out, _ = call(shop, "vacuum", "--dry-run", "--json")
+    assert code == 0
+    assert sum(done["files"] for done in as_json(out)) == 0
+    assert call(shop, "vacuum")[0] == 0
+    assert sorted(call(shop, "sql", query, "--format", "json")[1].splitlines()) == before
+    assert (
+        as_json(call(shop, "sql", "select count(*) n from silver.ticks", "--as-of", "1", "--format", "json")[1])["n"]
+        > 0
+    )
+    call(shop, "simulate", "--events", "100")
+    code, out, _ = call(shop, "run", "--once", "--json")
+    assert as_json(out)["ticks"]["counts"]["records"] == 100
+    assert call(shop, "audit")[0] == 0
+
+
+def test_optimize_refuses_what_it_cannot_do(shop, call):
+    for arguments in (["references.instruments"], ["silver.ticks", "--zorder", "nothing"], ["silver.tick"]):
+        assert call(shop, "optimize", *arguments)[0] == 2

@@ -6,7 +6,7 @@ import dataclasses
 
 import click
 
-from penstock.cli.output import print_json, print_table, size
+from penstock.cli.output import note, print_json, print_table, size
 from penstock.cli.session import Session, json_option, pass_session
 
 
@@ -27,7 +27,7 @@ def command(session: Session, tables: tuple[str, ...], zorder: str | None, as_js
       penstock -C shop optimize silver.ticks --zorder instrument_id,event_time
     """
     columns = tuple(name.strip() for name in (zorder or "").split(",") if name.strip())
-    done = session.project().optimize(tables, zorder=columns)
+    done = session.project().optimize(tables, zorder=columns, report=note)
     if as_json:
         print_json([dataclasses.asdict(one) for one in done])
         return

@@ -6,7 +6,7 @@ import dataclasses
 
 import click
 
-from penstock.cli.output import print_json, print_table, size
+from penstock.cli.output import note, print_json, print_table, size
 from penstock.cli.session import Session, json_option, pass_session
 
 
@@ -22,7 +22,7 @@ def command(session: Session, tables: tuple[str, ...], dry_run: bool, as_json: b
     Example:
       penstock -C shop vacuum --dry-run
     """
-    done = session.project().vacuum(tables, dry_run=dry_run)
+    done = session.project().vacuum(tables, dry_run=dry_run, report=note)
     if as_json:
         print_json([dataclasses.asdict(one) for one in done])
         return
