@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from penstock.plan.sqltext import let, literal, text_list
@@ -10,6 +11,7 @@ from penstock.plan.strict import FIRST_OF_KEYS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_AS_WRITTEN = '{"o": "JSON", "n": "DECIMAL(18,3)"}'
 _STRUCTURE = '{"o": "MAP(VARCHAR,JSON)", "n": "DECIMAL(18,3)"}'
 
 
@@ -35,6 +37,19 @@ def object_of_members(members: str, *, quoted: bool = False) -> str:
 
 
 def extra_of_object(text: str, declared: Sequence[str]) -> str:
-    """SQL for the members of the object in `text` that are not declared; NULL for none."""
+    """SQL for the members of the object in `text` that are not declared; NULL for none.
+
+    Taking the declared members out is fast, but rewrites numbers and keeps members of the same name. So it is done
+    where rewriting the whole object changes nothing, and no name is there twice; else the object is taken apart.
+    """
+    names = f"list_filter(json_keys({text}), lambda k: NOT list_contains({text_list(declared)}, k))"
+    without = json.dumps(dict.fromkeys(declared), ensure_ascii=False)
+    as_written = f"from_json('{{\"o\":' || {text} || '}}', {literal(_AS_WRITTEN)}).o"
+    is_same = f"CASE WHEN r = {text} THEN TRUE ELSE r = CAST({as_written} AS VARCHAR) END"
+    unchanged = let("r", f"CAST(json({text}) AS VARCHAR)", is_same)
     kept = f"list_filter({members_of_object(text)}, lambda m: NOT list_contains({text_list(declared)}, m.name))"
-    return object_of_members(kept)
+    fast = f"CAST(json_merge_patch({text}, {literal(without)}) AS VARCHAR)"
+    is_fast = f"CASE WHEN len(n) > 1 AND len(list_distinct(n)) < len(n) THEN FALSE ELSE {unchanged} END"
+    return let(
+        "n", names, f"CASE WHEN len(n) = 0 THEN NULL WHEN {is_fast} THEN {fast} ELSE {object_of_members(kept)} END"
+    )
