@@ -138,10 +138,9 @@ def _check_order(view: _View) -> None:
     # Rejects and gold skip batches, so their position alone proves nothing. Rejects N is durable before silver N: while
     # silver is ahead of the ledger, a torn last entry of rejects may belong to a batch that silver has.
     silver = max((view.batch(name) for name in view.of(Kind.SILVER)), default=0)
+    ledger = max((view.batch(name) for name in view.of(Kind.LEDGER)), default=0)
     for name in view.of(Kind.REJECTS):
-        if view.tails[name].torn is not None and silver > max(
-            view.batch(name), *map(view.batch, view.of(Kind.LEDGER)), 0
-        ):
+        if view.tails[name].torn is not None and silver > ledger:
             _check_beyond(view.tails[name], view.pipeline, silver, "silver")
 
 

@@ -8,6 +8,7 @@ thread. Who may commit is in `fence.py`; what a crash left behind is cleared by 
 from __future__ import annotations
 
 import threading
+import time
 import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -24,7 +25,7 @@ from penstock.lake.positions import Positions
 from penstock.lake.reading import read_files, verify_file
 from penstock.lake.schema import plain_schema
 from penstock.lake.tail import read_tail
-from penstock.limits import COMMIT_ATTEMPTS_MAX, COMMITS_PER_REOPEN
+from penstock.limits import COMMIT_ATTEMPTS_MAX, COMMITS_PER_REOPEN, REFRESH_TRUST_SECONDS
 from penstock.model.columns import batch_txn, nonce_txn, writer_txn
 
 if TYPE_CHECKING:
@@ -48,6 +49,11 @@ class Committed:
     already: bool = False
 
 
+def boot_seconds() -> float:
+    """Seconds on a clock that goes on while the machine sleeps (where the system has one)."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
 class Table:
     """A table of the lake. Get one from `Lake.table` or `Lake.create`; it opens its handle at the first need."""
 
@@ -61,6 +67,7 @@ class Table:
         self._files: tuple[int, dict[str, DataFile]] | None = None
         self._commits_since_open = 0
         self._durable = -1
+        self._refreshed = -REFRESH_TRUST_SECONDS
         self._broken: PenstockError | None = None
 
     def __repr__(self) -> str:
@@ -92,8 +99,15 @@ class Table:
         """Look for new versions; the last one."""
         with self._lock:
             handle = self._opened()
+            # delta-rs lists the whole log to refresh; one look at the next entry tells the same, as long as that entry
+            # cannot have come and been cleaned up again since.
+            now = boot_seconds()
+            recent = now - self._refreshed < REFRESH_TRUST_SECONDS
+            if recent and self.storage.size(log.entry_path(self.name, handle.version + 1)) is None:
+                return handle.version
             if handle.refresh():
                 self._spec = None
+            self._refreshed = now
             return handle.version
 
     def reopen(self, durable: int = -1) -> None:
@@ -101,6 +115,7 @@ class Table:
         with self._lock:
             self._handle = self._spec = self._positions = self._files = None
             self._commits_since_open = 0
+            self._refreshed = -REFRESH_TRUST_SECONDS
             self._durable = durable
 
     def txn(self, name: str) -> int | None:
@@ -307,11 +322,7 @@ class Table:
             # 1 refresh and see who owns the table and how far it is
             before = self.refresh()
             self.check_owner(writer, taking=taking)
-            if (
-                self._durable < before
-            ):  # what others committed, or this process found: build on nothing less than durable
-                read_tail(self.storage, self.name, after=self._durable).make_durable(self.storage)
-                self._durable = before
+            self._verify_durable(before)
             if batch is not None and (self.txn(batch_txn(writer.pipeline)) or 0) >= batch:
                 return Committed(self.version_at(writer.pipeline, batch), already=True)
             # 2 write the entry behind exactly this version
