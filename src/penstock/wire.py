@@ -7,6 +7,7 @@ in the package it calls: here is only which parts it takes.
 from __future__ import annotations
 
 import os
+import re
 import threading
 from difflib import get_close_matches
 from pathlib import Path
@@ -17,11 +18,14 @@ from penstock.errors import DeclarationError, UsageError
 from penstock.lake.cuts import cut
 from penstock.lake.lake import Lake
 from penstock.lake.storage import LocalStorage
+from penstock.limits import TRACE_ROWS_MAX
+from penstock.model.position import Place
 from penstock.ops import cases, facts, maintaining, running, simulation
 from penstock.ops.checking import check_pipelines
 from penstock.ops.contexts import contexts, parser
 from penstock.ops.ingest import Ingested, Pusher
 from penstock.proof.audit import audit
+from penstock.proof.trace import trace_back, trace_forward
 from penstock.run.context import RunOptions, SystemClock, no_step
 from penstock.run.service import run_pipeline
 from penstock.serving.catalog import catalog, parse_as_of
@@ -38,6 +42,7 @@ if TYPE_CHECKING:
     from penstock.lake.table import Table
     from penstock.model.finding import Finding
     from penstock.model.pipeline import Pipeline
+    from penstock.proof.facts import Trace
     from penstock.proof.report import AuditReport
     from penstock.run.context import BatchDone, RunSummary
     from penstock.settings import Settings
@@ -270,6 +275,32 @@ class Project:
             parser("contract", os.environ),
             pipelines=tuple(pipelines) or None,
             from_batch=from_batch,
+            memory_bytes=self.settings.memory_bytes,
+            threads=self.settings.threads,
+        )
+
+    def trace(self, table: str, *, where: str = "true", limit: int = TRACE_ROWS_MAX) -> Trace:
+        """Follow rows of a gold, silver or rejects table back to the raw bytes they were made from."""
+        return trace_back(
+            self.lake,
+            parser("contract", os.environ),
+            table,
+            where,
+            limit=limit,
+            memory_bytes=self.settings.memory_bytes,
+            threads=self.settings.threads,
+        )
+
+    def trace_forward(self, record: str) -> Trace:
+        """Follow a record (`ticks:1/0/4711`: pipeline, source, partition, offset) to where its events ended."""
+        match = re.fullmatch(r"(\w+):(\d{1,9})/(\d{1,9})/(\d{1,18})", record, re.ASCII)
+        if match is None:
+            raise UsageError(f"{record} is not a record's place", hint="Write PIPELINE:SOURCE/PARTITION/OFFSET.")
+        return trace_forward(
+            self.lake,
+            parser("contract", os.environ),
+            match[1],
+            Place(int(match[2]), int(match[3]), int(match[4])),
             memory_bytes=self.settings.memory_bytes,
             threads=self.settings.threads,
         )

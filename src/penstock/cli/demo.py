@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 
 WIDTH = 100
 BAR = """
-    select instrument_id, window_start, open, high, low, close, volume, trades, _rows
-    from gold.bars_1m where trades between 2 and 4 order by window_start, instrument_id limit 1
+    select instrument_id, window_start from gold.bars_1m order by abs(trades - 3), window_start, instrument_id limit 1
 """
 
 
@@ -137,11 +136,7 @@ def _audit(project: Project) -> None:
 
 def _trace(project: Project) -> None:
     _heading(7, "One bar, back to the bytes")
-    rows = project.sql(BAR).to_pylist()
-    if not rows:
-        _say("There are too few events for a bar of two to four trades; try --events 100000.")
-        return
-    bar = rows[0]
+    (bar,) = project.sql(BAR).to_pylist()
     where = f"instrument_id = '{bar['instrument_id']}' and window_start = '{bar['window_start']}'"
     _say(f"A bar is a claim. This is what the one of {bar['instrument_id']} at {bar['window_start']} was made from:")
     print_trace(project.trace("gold.bars_1m", where=where))
