@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from penstock.limits import SUM_DIGITS_MAX
 from penstock.model.columns import INDEX, OFFSET, PARTITION, ROWS, SOURCE
 from penstock.plan.functions import BOOLEAN
-from penstock.plan.numerics import FLOAT, INTEGER, Numeric, cannot_fail, numeric
+from penstock.plan.numerics import DECIMAL, FLOAT, INTEGER, Numeric, cannot_fail, numeric
 from penstock.plan.sqltext import identifier
 from penstock.plan.sqltokens import SqlProblem
 from penstock.plan.sqltree import Literal
@@ -194,11 +194,12 @@ class Aggregates:
                 "a condition holds write count() filter (where ...).",
             )
         total, _ = self._total(argument, number)
-        count = self._count_state(argument)
-        value = f"TRY_CAST({total} AS BIGINT)" if number.kind == INTEGER else total
         if number.kind == FLOAT:
-            return value, self._raised(argument)
-        return value, f"({self._raised(argument)} OR ({count} > 0 AND {value} IS NULL))"
+            return total, self._raised(argument)
+        if number.kind == DECIMAL and number.digits <= SUM_DIGITS_MAX:
+            return total, self._raised(argument)
+        value = f"TRY_CAST({total} AS BIGINT)" if number.kind == INTEGER else total
+        return value, f"({self._raised(argument)} OR ({self._count_state(argument)} > 0 AND {value} IS NULL))"
 
     def _avg(self, argument: _Argument, call: Call) -> tuple[str, str]:
         del call

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from penstock.errors import DeclarationError
 from penstock.model.columns import ROWS, WINDOW_END, WINDOW_START
+from penstock.plan.attempts import attempt
 from penstock.plan.expressions import TypedNames, bind, system_types
 from penstock.plan.measures import bind_measures, value_name
 from penstock.plan.numerics import cannot_fail
@@ -147,7 +148,7 @@ class _Compiler:
             where = bind(self._gold.where, self._columns, condition=True)
             assert not isinstance(where, tuple), "findings come first"
             safe = cannot_fail(parse(self._gold.where.sql), TypedNames(self._columns).type_of)
-            condition += f" AND {where.sql if safe else f'TRY({where.sql})'}"
+            condition += f" AND {where.sql if safe else attempt(where.sql) + '.v'}"
         return f"(SELECT *, epoch_us({event_time}) AS {TIME} FROM rows WHERE {condition})"
 
     def _partial(self) -> str:
@@ -170,7 +171,7 @@ class _Compiler:
     def _reduce(self, placed: str) -> str:
         attempts = self._bound.aggregates.attempts
         if attempts:
-            items = ", ".join(f"TRY({{'v': {sql}}}) AS {name}" for sql, name in attempts.items())
+            items = ", ".join(f"{attempt(sql)} AS {name}" for sql, name in attempts.items())
             placed = f"SELECT *, {items} FROM ({placed})"
         states = (f"{state.partial} AS {state.name}" for state in self._bound.aggregates.states)
         columns = self._listed(f"make_timestamptz({WINDOW}) AS {WINDOW_START}", f"count(*) AS {ROWS}", *states)
@@ -195,7 +196,7 @@ class _Compiler:
         for group in self._bound.groups:
             layers.add(
                 [
-                    (f"_m_{measure.name}", f"TRY({{'v': {measure.sql}}})" if measure.may_fail else measure.sql)
+                    (f"_m_{measure.name}", attempt(measure.sql) if measure.may_fail else measure.sql)
                     for measure in group
                 ]
             )
@@ -230,7 +231,6 @@ class _Compiler:
             value += ".v"
         if measure.may_be_float:
             # Division by zero and overflow of floats do not raise; they give what no column of ours can hold.
-            conditions.append(
-                f"(typeof({value}) IN ('DOUBLE', 'FLOAT') AND CAST({value} AS VARCHAR) IN ('inf', '-inf', 'nan'))"
-            )
+            infinite = f"NOT isfinite(TRY_CAST({value} AS DOUBLE))"
+            conditions.append(f"(typeof({value}) IN ('DOUBLE', 'FLOAT') AND {infinite})")
         return f"coalesce({any_of(conditions)}, FALSE)"
