@@ -108,6 +108,9 @@ AUDIT_KEYS_MAX = 16_000_000
 AUDIT_WINDOW_ROWS_MAX = 4_000_000
 """Silver rows recomputed into windows at once; windows are never split."""
 
+TRACE_ROWS_MAX = 20
+"""Rows a trace starts from, and silver rows it shows per window, unless more are asked for: a person reads them."""
+
 PUSH_LOG_BYTES_MAX = 4 * GIB
 """Records waiting in a push log; beyond it an append waits, so that a stopped pipeline cannot fill the disk."""
 
@@ -331,5 +334,6 @@ COMMIT_ATTEMPTS_MAX = 8
 COMMITS_PER_REOPEN = 50
 """Commits until a table's handle is opened anew from a checkpoint: the cost of an append grows with the log since then."""
 
-CHECKPOINT_ENTRIES_MIN = 10
-"""Log entries since the last checkpoint below which another one is not worth its files."""
+REFRESH_TRUST_SECONDS = 60.0
+"""Time since a full look at a table's log within which a look at its next entry is enough. Far below the shortest time
+log entries are kept: a writer that slept longer must not mistake a cleaned entry for one that was never written."""

@@ -34,13 +34,12 @@ class Syntax:
             QueryError: `sql` is not exactly one expression.
         """
         # The line break ends a comment the expression may close with.
-        document = self._statement(f"SELECT ({sql}\n)")
+        document = self._statement(f"SELECT {sql}\n")
         statements = document.get("statements", [])
-        if len(statements) == 1:
-            node = statements[0].get("node", {})
-            plain = not node.get("from_table") or node["from_table"].get("type") == "EMPTY"
-            if node.get("type") == "SELECT_NODE" and plain and len(node.get("select_list", ())) == 1:
-                tree: Tree = node["select_list"][0]
+        if len(statements) == 1 and len(statements[0].get("node", {}).get("select_list", ())) == 1:
+            tree: Tree = statements[0]["node"]["select_list"][0]
+            # Printed alone it says all that the statement says: there was nothing but the expression.
+            if tree.get("class") != "STAR" and self._printed(document) == f"SELECT {self.print(tree)}":
                 return tree
         raise QueryError(f"not one expression: {sql}", hint="Give a condition like: price > 10 and venue = 'X'.")
 
@@ -48,9 +47,11 @@ class Syntax:
         """The expression as SQL, in parentheses where it is more than a name."""
         document = copy.deepcopy(self._template)
         document["statements"][0]["node"]["select_list"] = [{**tree, "alias": ""}]
+        return self._printed(document).removeprefix("SELECT ")
+
+    def _printed(self, document: Tree) -> str:
         rows = self._connection.execute("SELECT json_deserialize_sql(?::JSON)", [json.dumps(document)]).fetchall()
-        text: str = rows[0][0]
-        return text.removeprefix("SELECT ")
+        return str(rows[0][0])
 
     def _statement(self, sql: str) -> Tree:
         rows = self._connection.execute("SELECT json_serialize_sql(?)", [sql]).fetchall()
@@ -105,6 +106,11 @@ def column(*names: str) -> Tree:
 def column_names(tree: Tree) -> tuple[str, ...] | None:
     """The names of a column reference (`a.b` has two), None for any other node."""
     return tuple(tree["column_names"]) if tree.get("class") == "COLUMN_REF" else None
+
+
+def has_subquery(tree: Tree) -> bool:
+    """Whether there is a SELECT inside the expression."""
+    return tree.get("class") == "SUBQUERY" or any(has_subquery(child) for child in children(tree))
 
 
 def function_name(tree: Tree) -> str | None:

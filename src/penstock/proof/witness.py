@@ -15,7 +15,7 @@ import numpy as np
 
 from penstock.errors import UsageError
 from penstock.limits import AUDIT_MEMORY_BYTES_MIN, GIB, MIB
-from penstock.proof.syntax import Syntax
+from penstock.proof.syntax import Syntax, text_literal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -38,7 +38,8 @@ class Witness:
         duckdb.Error: the data is not what the query expects.
     """
 
-    def __init__(self, *, memory_bytes: int = GIB, threads: int = 2) -> None:
+    def __init__(self, *, memory_bytes: int = GIB, threads: int = 2, only: Sequence[str] | None = None) -> None:
+        """With `only`, nothing but these files can be read, whatever a query says."""
         self.memory_bytes = max(memory_bytes, AUDIT_MEMORY_BYTES_MIN)
         self._folder = tempfile.TemporaryDirectory(prefix="penstock-proof-")
         self.connection = duckdb.connect(
@@ -55,6 +56,11 @@ class Witness:
         )
         self.connection.execute("SET TimeZone = 'UTC'")
         self.connection.execute("SET parquet_metadata_cache = true")
+        if only is not None:
+            files = ", ".join(text_literal(path) for path in only)
+            self.connection.execute(f"SET allowed_paths = [{files}]")
+            self.connection.execute("SET enable_external_access = false")
+            self.connection.execute("SET lock_configuration = true")
         self.syntax = Syntax(self.connection)
 
     def __enter__(self) -> Witness:
