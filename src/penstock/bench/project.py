@@ -1,8 +1,9 @@
-"""Makes the project a workload runs on: a file of simulated ticks, a reference, a declaration, and what must come out."""
+"""Makes the project a workload runs on: a file of simulated ticks, a reference, a declaration, what must come out."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -121,8 +122,6 @@ def lake_bytes(folder: Path) -> dict[str, int]:
 
 def versions() -> dict[str, str]:
     """The versions a figure depends on."""
-    from importlib.metadata import version
-
     return {name: version(name) for name in ("penstock", "duckdb", "deltalake", "pyarrow", "numpy")} | {
         "arrow": pa.cpp_version
     }

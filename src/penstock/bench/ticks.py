@@ -11,10 +11,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import penstock
 from penstock.bench import project
 from penstock.errors import LawBroken, PenstockError
 
@@ -129,12 +131,8 @@ def _reconcile(workload: project.Workload, counts: dict[str, Any]) -> None:
 
 
 def _audit(workload: project.Workload) -> dict[str, float]:
-    import time
-
-    import penstock
-
     start = time.perf_counter()
-    report = penstock.open(workload.folder).audit().as_json()
+    report: Any = penstock.open(workload.folder).audit().as_json()
     seconds = time.perf_counter() - start
     found = report["pipelines"]["ticks"]["violations"]
     if found:

@@ -1,7 +1,7 @@
 """Findings that only an engine can make: expressions that do not fit the types of their columns.
 
-`declare` finds what is wrong with the file, `plan` what is wrong with the SQL; what is left is whether the engine can give
-each expression a type.
+`declare` finds what is wrong with the file, `plan` what is wrong with the SQL; what is left is whether the engine can
+give each expression a type.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from penstock.errors import DeclarationError, QueryError
 from penstock.lake import layout
 from penstock.model.finding import Finding
-from penstock.plan.gold import compile_gold
 from penstock.plan.expressions import Bound, bind, system_types
+from penstock.plan.gold import compile_gold
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,9 +52,7 @@ def _typed_expressions(plan: Plan) -> Iterator[Expression]:
     yield from (gold.where for gold in plan.pipeline.gold if gold.where is not None)
 
 
-def _gold_findings(
-    plan: Plan, gold: Gold, gold_plan: GoldPlan, engine: Engine, rows: pa.Schema
-) -> Iterator[Finding]:
+def _gold_findings(plan: Plan, gold: Gold, gold_plan: GoldPlan, engine: Engine, rows: pa.Schema) -> Iterator[Finding]:
     """One finding per measure that has no type, or a type no table can hold."""
     message = _refusal(engine, gold_plan.recompute_sql, rows)
     if message:
@@ -69,9 +67,7 @@ def _gold_findings(
             yield Finding(measure.expression.mark, "type-mismatch", text, REPAIR)
 
 
-def _guilty_measures(
-    plan: Plan, gold: Gold, engine: Engine, rows: pa.Schema, message: str
-) -> Iterator[Finding]:
+def _guilty_measures(plan: Plan, gold: Gold, engine: Engine, rows: pa.Schema, message: str) -> Iterator[Finding]:
     """The measures that fail alone; the whole table where each alone is fine."""
     found = False
     for measure in gold.measures:

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import TypeAlias
 
     import pyarrow as pa
 
     from penstock.plan.nouns import RefinePlan
 
-    Relation = pa.Table | pa.RecordBatchReader
+    Relation: TypeAlias = pa.Table | pa.RecordBatchReader
 
 
 class Engine(Protocol):
@@ -36,6 +37,9 @@ class Engine(Protocol):
         Raises:
             QueryError: the SQL does not fit the columns' types, with the engine's words.
         """
+
+    def register(self, plan: RefinePlan) -> None:
+        """Make the functions of a plan known to `query` and `schema`; `refine` does so itself."""
 
     def close(self) -> None:
         """Let go of threads, memory and temporary files."""

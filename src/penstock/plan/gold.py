@@ -188,7 +188,7 @@ class _Compiler:
         return f"SELECT {columns}\nFROM {partials}\nGROUP BY {keys}"
 
     def _final(self, partials: str) -> str:
-        layers = Layers(f"SELECT * FROM {self._windows.with_ends(partials)}")
+        layers = Layers(["*"], f"FROM {self._windows.with_ends(partials)}")
         results = self._bound.aggregates.results
         layers.add([(result.name, result.value) for result in results])
         layers.add([(f"_failed{result.name}", result.failed) for result in results if result.failed != "FALSE"])

@@ -184,7 +184,9 @@ class GoldKeeper:
         rows = [stamp(table, batch) for table in (*change.appended, *change.corrected) if table.num_rows]
         add: list[DataFile] = []
         if rows or kept:
-            add = self.table.write(pa.concat_tables([align(table, self.table.spec.file_schema) for table in (*kept, *rows)]))
+            add = self.table.write(
+                pa.concat_tables([align(table, self.table.spec.file_schema) for table in (*kept, *rows)])
+            )
         version = self.table.commit(writer, batch=batch, add=add, remove=remove, txns=self._closed_txn()).version
         return add, version
 

@@ -90,7 +90,8 @@ class BloomFilter:
     def may_hold(self, high: U64, low: U64) -> NDArray[np.bool_]:
         """False where a key was certainly never added."""
         word, mask = self._slots(high, low)
-        return (self._words[word] & mask) == mask
+        held: NDArray[np.bool_] = (self._words[word] & mask) == mask
+        return held
 
 
 class KeyIndex:

@@ -87,9 +87,8 @@ def open_pipeline(context: PipelineContext, options: RunOptions, report: Callabl
     contract = apply_contract(contracts, writer, pipeline, context.parse, context.clock.now())
     plans = Plans(contracts, references, context.parse)
     opened = context.clock.now()
-    source, incarnation = _open_source(
-        context, manifest_table and TableManifest(manifest_table, writer), contracts, writer, opened, options
-    )
+    manifest = None if manifest_table is None else TableManifest(manifest_table, writer)
+    source, incarnation = _open_source(context, manifest, contracts, writer, opened, options)
     source.resume(tables.position(incarnation), tables.fingerprints(incarnation))
     protocol = BatchProtocol(
         tables=tables,

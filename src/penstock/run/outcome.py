@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -159,10 +159,10 @@ def _reject_rows(
     size = len(chosen)
     is_duplicate = np.isin(chosen, lost)
 
-    def winner(values: NDArray[np.int32] | NDArray[np.int64] | None, kind: pa.DataType) -> pa.Array:
+    def winner(part: str, kind: pa.DataType) -> pa.Array:
         filled = np.zeros(size, np.int64)
-        if verdict is not None and values is not None:
-            filled[is_duplicate] = values[~verdict.accepted]
+        if verdict is not None:
+            filled[is_duplicate] = getattr(verdict, part)[~verdict.accepted]
         return pa.array(filled, kind, mask=~is_duplicate)
 
     raw = records["value"].take(rows["_row"]) if size else pa.array([], pa.binary())
@@ -176,10 +176,10 @@ def _reject_rows(
             "failed": rows["_failed"],
             "detail": rows["_detail"],
             "value": value,
-            "winner_source": winner(verdict and verdict.winner_source, pa.int32()),
-            "winner_partition": winner(verdict and verdict.winner_partition, pa.int32()),
-            "winner_offset": winner(verdict and verdict.winner_offset, pa.int64()),
-            "winner_index": winner(verdict and verdict.winner_index, pa.int32()),
+            "winner_source": winner("winner_source", pa.int32()),
+            "winner_partition": winner("winner_partition", pa.int32()),
+            "winner_offset": winner("winner_offset", pa.int64()),
+            "winner_index": winner("winner_index", pa.int32()),
             "contract": pa.repeat(pa.scalar(contract, pa.int64()), size),
         }
     )
@@ -189,5 +189,6 @@ def _count_nonempty(lists: pa.ChunkedArray) -> int:
     return int(pc.sum(pc.greater(pc.fill_null(pc.list_value_length(lists), 0), 0)).as_py() or 0)
 
 
-def _numpy(column: pa.ChunkedArray) -> NDArray[np.generic]:
-    return column.combine_chunks().to_numpy(zero_copy_only=False)
+def _numpy(column: pa.ChunkedArray) -> NDArray[Any]:
+    values: NDArray[Any] = column.combine_chunks().to_numpy(zero_copy_only=False)
+    return values

@@ -149,7 +149,7 @@ class _Loop:
     def _bronze(self, batch: Batch, position: dict[int, int]) -> Journal:
         source = self._opened.source
         journal = self._protocol.commit_bronze(batch, Journal(self._clock), lambda: source.forget(position))
-        self._upkeep.after_bronze(batch.number)
+        self._upkeep.after_bronze()
         return journal
 
     def _finished(self, batch: Batch, counts: BatchCounts, journal: Journal, seconds: float) -> None:

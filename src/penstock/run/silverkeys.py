@@ -38,4 +38,4 @@ class SilverKeys:
         columns = sorted({*self._silver.key, self._silver.event_time, *PLACE, INDEX})
         for rows in self._table.read(columns=columns, predicate=predicate):
             if rows.num_rows:
-                yield placed_keys(self._engine.query(self._plan.keys_sql, {"rows": rows}))
+                yield placed_keys(self._engine.query(self._plan.key_sql, {"rows": rows}))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from penstock.lake.maintenance import upkeep
 
 if TYPE_CHECKING:
+    from penstock.lake.table import Table
     from penstock.run.context import Clock
     from penstock.run.tables import PipelineTables
     from penstock.settings import Settings
@@ -21,15 +22,15 @@ class Upkeep:
         self._clock = clock
         self._absorbed = tables.ledger.position()
 
-    def after_bronze(self, batch: int) -> None:
-        """Keep bronze, after its commit of `batch`."""
-        self._keep([self._tables.bronze], batch)
+    def after_bronze(self) -> None:
+        """Keep bronze, after a commit."""
+        self._keep([self._tables.bronze])
 
     def after_batch(self, batch: int) -> None:
         """Keep the tables of steps 5 to 8, after the ledger's commit of `batch`."""
         self._absorbed = batch
         tables = self._tables
-        self._keep([tables.rejects, tables.silver, *tables.gold, tables.ledger.table], batch)
+        self._keep([tables.rejects, tables.silver, *tables.gold, tables.ledger.table])
 
-    def _keep(self, tables: list, batch: int) -> None:  # type: ignore[type-arg]
+    def _keep(self, tables: list[Table]) -> None:
         upkeep(tables, self._tables.writer, self._absorbed, self._settings, now=self._clock.now())

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import duckdb
 import numpy as np
 import pyarrow as pa
+from duckdb.func import FunctionNullHandling, PythonUDFType
 
 from penstock.errors import QueryError, StorageError
 from penstock.limits import RECORDS_PER_ARROW_BATCH
@@ -44,7 +45,7 @@ class EmbeddedEngine:
         self._registering = threading.Lock()
 
     def refine(self, plan: RefinePlan, records: pa.Table, references: Mapping[str, pa.Table]) -> pa.Table:
-        self._register_functions(plan)
+        self.register(plan)
         records = records.append_column("_row", pa.array(np.arange(records.num_rows)))
         relations: dict[str, Relation] = {"records": _in_batches(records)}
         relations.update({f"reference_{name}": table for name, table in references.items()})
@@ -58,7 +59,7 @@ class EmbeddedEngine:
             except duckdb.OutOfMemoryException as error:
                 raise StorageError(
                     f"a query needs more than its memory or temporary space: {error}",
-                    hint="Raise `memory` in penstock.yaml, or use smaller batches (`--batch-rows`).",
+                    hint="Raise `limits.memory_bytes` in penstock.yaml, or use smaller batches (`--batch-rows`).",
                 ) from error
 
     def schema(self, sql: str, relations: Mapping[str, pa.Schema]) -> pa.Schema:
@@ -70,8 +71,18 @@ class EmbeddedEngine:
                 raise QueryError(str(error)) from error
 
     def register(self, plan: RefinePlan) -> None:
-        """Make the functions of a plan known, for `schema` of SQL that calls them."""
-        self._register_functions(plan)
+        with self._registering:
+            for function in plan.functions:
+                if function.name not in self._functions:
+                    self._database.create_function(
+                        function.name,
+                        function.call,
+                        list(function.arguments),
+                        function.returns,
+                        type=PythonUDFType.ARROW,
+                        null_handling=FunctionNullHandling.SPECIAL,
+                    )
+                    self._functions.add(function.name)
 
     def close(self) -> None:
         self._database.close()
@@ -86,21 +97,6 @@ class EmbeddedEngine:
             yield cursor
         finally:
             cursor.close()
-
-    def _register_functions(self, plan: RefinePlan) -> None:
-        with self._registering:
-            for function in plan.functions:
-                if function.name not in self._functions:
-                    self._database.create_function(
-                        function.name,
-                        function.call,
-                        list(function.arguments),
-                        function.returns,
-                        type="arrow",
-                        null_handling="special",
-                        side_effects=False,
-                    )
-                    self._functions.add(function.name)
 
 
 def _in_batches(table: pa.Table) -> pa.Table:
