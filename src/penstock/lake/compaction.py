@@ -1,8 +1,8 @@
 """Makes few large files of many small ones. The rows stay what they are, and every reader of older versions goes on.
 
-`compact` works in levels, as log-structured merge trees do: files of a partition, in batch order, are merged from the
-newest backwards while the next older one is no larger than what was gathered. So sizes at least double from file to
-file, a partition has few files, and a row is rewritten once per doubling. `optimizing.py` rewrites everything at once.
+`compact` works in levels, as log-structured merge trees do: of a partition's files, in batch order, it merges those
+from the oldest one on that is no larger than all newer ones together. So sizes at least double from file to file, a
+partition has few files, and a row is rewritten about once per doubling. `optimizing.py` rewrites everything at once.
 A crash leaves unreferenced files at worst: the new files become live, and the old ones not, in one commit.
 """
 
@@ -127,14 +127,14 @@ def plan_groups(files: Sequence[DataFile], *, target_bytes: int, cold_batches: i
             and len(unfinished) > COLD_FILES_MAX
             and max(_batches(file)[1] for file in unfinished) < newest - cold_batches
         )
-        groups.extend(_groups(unfinished, target_bytes, doubling=not is_cold))
+        groups.extend(_groups(unfinished if is_cold else _outgrown(unfinished), target_bytes))
     return groups
 
 
 def plan_whole(files: Sequence[DataFile], *, target_bytes: int) -> list[Group]:
     """The groups that make few files, whatever their sizes; ask again after each rewrite until there are none. Pure."""
     found = unfinished_by_partition(files, target_bytes).values()
-    return [group for unfinished in found for group in _groups(unfinished, target_bytes, doubling=False)]
+    return [group for unfinished in found for group in _groups(unfinished, target_bytes)]
 
 
 def unfinished_by_partition(files: Sequence[DataFile], target_bytes: int) -> dict[str | None, list[DataFile]]:
@@ -148,14 +148,21 @@ def unfinished_by_partition(files: Sequence[DataFile], target_bytes: int) -> dic
     return dict(found)
 
 
-def _groups(files: Sequence[DataFile], target_bytes: int, *, doubling: bool) -> Iterator[Group]:
-    """From the newest backwards: groups within the target size and within memory. With `doubling`, an older file that
-    is larger than the group so far ends it, and stays with all before it as it is."""
+def _outgrown(files: Sequence[DataFile]) -> Sequence[DataFile]:
+    """The files from the oldest one on that is no larger than all newer ones together."""
+    newer, first = 0, len(files)
+    for index in range(len(files) - 1, -1, -1):
+        if newer and files[index].size <= newer:
+            first = index
+        newer += files[index].size
+    return files[first:]
+
+
+def _groups(files: Sequence[DataFile], target_bytes: int) -> Iterator[Group]:
+    """From the newest backwards: groups within the target size and within memory."""
     gathered: list[DataFile] = []
     size = held = 0
     for file in reversed(files):
-        if doubling and gathered and file.size > size:
-            break
         full = size + file.size > target_bytes or (len(gathered) >= 2 and held + piece_bytes(file) > MERGE_BYTES_MAX)
         if full:
             if len(gathered) > 1:

@@ -31,12 +31,12 @@ class ZOrder:
 
     @classmethod
     def sampled(cls, sample: pa.Table, columns: Sequence[str]) -> ZOrder:
-        """Boundaries at even quantiles of the distinct values of `sample`."""
+        """Boundaries at even quantiles of the rows of `sample`: a value takes as much space as it has rows."""
         bits = min(ZORDER_BITS_MAX, 63 // len(columns))
         boundaries = []
         for name in columns:
-            values = pc.unique(sample.column(name)).drop_null()
-            values = values.take(pc.sort_indices(values))
+            values = sample.column(name).drop_null().combine_chunks()
+            values = values.take(pc.array_sort_indices(values))
             wanted = min(len(values), (1 << bits) - 1)
             positions = (np.arange(wanted) * len(values)) // max(wanted, 1)
             boundaries.append(values.take(pa.array(positions, pa.int64())))
@@ -45,7 +45,7 @@ class ZOrder:
     def keys(self, table: pa.Table) -> NDArray[np.uint64]:
         """One key per row; rows in order of their keys are in Z-order. Nulls rank above every value."""
         ranks = [
-            ranked(table.column(name), boundaries)
+            (ranked(table.column(name), boundaries) << np.uint64(self.bits)) // np.uint64(len(boundaries) + 1)
             for name, boundaries in zip(self.columns, self.boundaries, strict=True)
         ]
         return interleaved(ranks, self.bits)
