@@ -29,7 +29,8 @@ CONFIGURATION = {
     "delta.checkpointInterval": "1000000000",
     "delta.enableExpiredLogCleanup": "false",
     "delta.logRetentionDuration": "interval 36500 days",
-    "delta.deletedFileRetentionDuration": "interval 36500 days",
+    # Checkpoints name removed files for so long; each batch adds one or two, and every checkpoint holds all of them.
+    "delta.deletedFileRetentionDuration": "interval 8 days",
 }
 _NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 
@@ -37,8 +38,9 @@ _NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_lo
 class Handle:
     """One opened table. Not thread-safe."""
 
-    def __init__(self, delta: DeltaTable, name: str) -> None:
+    def __init__(self, delta: DeltaTable, uri: str, name: str) -> None:
         self._delta = delta
+        self._uri = uri
         self._name = name
         self._schema = delta.schema()
 
@@ -52,7 +54,7 @@ class Handle:
         """
         try:
             with _translated(name, uri):
-                return cls(DeltaTable(uri, version=version), name)
+                return cls(DeltaTable(uri, version=version), uri, name)
         except TableNotFoundError:
             raise UsageError(f"the lake has no table {name}", hint="`penstock tables` lists them.") from None
 
@@ -70,7 +72,7 @@ class Handle:
                 raise_if_key_not_exists=False,
                 post_commithook_properties=_NO_HOOKS,
             )
-            return cls(delta, spec.name)
+            return cls(delta, uri, spec.name)
 
     # -- looking ------------------------------------------------------------------------------------------------------
 
@@ -90,7 +92,7 @@ class Handle:
     def refresh(self) -> bool:
         """Advance to the table's last version; whether the columns changed on the way."""
         before = self.version
-        with _translated(self._name, self._name):
+        with _translated(self._name, self._uri):
             self._delta.update_incremental()
             if self.version == before:
                 return False
@@ -101,7 +103,7 @@ class Handle:
 
     def adds(self) -> pa.RecordBatch | pa.Table:
         """The live files: path, size_bytes, modification_time, num_records, null_count, min, max, partition."""
-        with _translated(self._name, self._name):
+        with _translated(self._name, self._uri):
             return pa.table(self._delta.get_add_actions())
 
     # -- changing -----------------------------------------------------------------------------------------------------
@@ -139,12 +141,12 @@ class Handle:
 
     def checkpoint(self) -> None:
         """Write a checkpoint of this handle's version, which is not durable yet."""
-        with _translated(self._name, self._name):
+        with _translated(self._name, self._uri):
             self._delta.create_checkpoint()
 
     def _attempt(self, write: Callable[..., None], *arguments: object, **options: object) -> bool:
         try:
-            with _translated(self._name, self._name):
+            with _translated(self._name, self._uri):
                 write(*arguments, **options, post_commithook_properties=_NO_HOOKS)
         except _Rival:
             return False
