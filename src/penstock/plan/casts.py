@@ -19,6 +19,7 @@ Years are 0001 to 9999 and times exact to the microsecond. `times.py` has the ca
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from penstock.plan import times
@@ -66,6 +67,10 @@ def _of_json(column: Column, column_type: ColumnType) -> Cast:
         # A JSON number is never written in a way that a cast would misread; a quoted one does not cast.
         probe = f"TRY_CAST({{value}} AS {sql_type(column_type)})"
         return Cast((probe,), "CASE WHEN isfinite({p0}) THEN {p0} END", _float_slow(column_type))
+    if column_type.is_integer:
+        # What casts and is no fraction and no power can only be digits: JSON has no blanks, underscores or hex.
+        digits = " AND ".join(f"NOT contains({{value}}, '{mark}')" for mark in ".eE")
+        return replace(_number(column_type), fast=f"CASE WHEN {digits} THEN {{p0}} END")
     return _number(column_type)
 
 

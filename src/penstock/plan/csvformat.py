@@ -17,14 +17,15 @@ import pyarrow.compute as pc
 from penstock.limits import DETAIL_VALUE_CHARACTERS_MAX
 from penstock.plan.extra import object_of_members
 from penstock.plan.forms import Form
-from penstock.plan.sqltext import Layers, any_of, literal, text_list
-from penstock.plan.stage import CSV_HEADER, Field, MetaFields, base_layer, header, missing_value
+from penstock.plan.sqltext import any_of, literal, text_list
+from penstock.plan.stage import CSV_HEADER, Field, MetaFields, add_one_event, base_layer, header, missing_value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from penstock.model.fields import FieldPath
     from penstock.model.pipeline import CsvFormat
+    from penstock.plan.sqltext import Layers
     from penstock.plan.stage import Taken
 
 SIDE_TABLE = "csv_headers"
@@ -40,14 +41,14 @@ class CsvStage:
     def open(self, paths: Sequence[FieldPath]) -> tuple[Layers, Mapping[FieldPath, Field]]:
         meta = MetaFields(paths)
         inner = [path for path in paths if not path.is_meta]
-        layers = Layers(base_layer(meta, text=True))
+        layers = base_layer(meta)
         layers.add([("_line", _without_line_end("e._text")), ("_header", _own_header(self._format))])
         self._add_names(layers)
         layers.add([("_cells", f"CASE WHEN strlen(e._text) = e._size THEN {self._cells()} END")])
         fields = dict(meta.fields)
         fields.update({path: Field(f"_u{number}", Form.TEXT) for number, path in enumerate(inner)})
         layers.add([(fields[path].column, self._cell(path.root)) for path in inner])
-        layers.add([("_index", "CAST(0 AS INTEGER)"), ("_element", "CAST(NULL AS VARCHAR)")])
+        add_one_event(layers)
         return layers, fields
 
     def judge(self, layers: Layers, taken: Sequence[Taken]) -> None:

@@ -14,13 +14,14 @@ from penstock.limits import DETAIL_VALUE_CHARACTERS_MAX, JSON_NESTING_MAX
 from penstock.plan.extra import extra_of_object
 from penstock.plan.forms import STRICT_JSON, Form
 from penstock.plan.jsonfields import JsonFields
-from penstock.plan.sqltext import Layers, any_of, literal, text_list
-from penstock.plan.stage import Field, MetaFields, base_layer, missing_value
+from penstock.plan.sqltext import any_of, literal
+from penstock.plan.stage import Field, MetaFields, add_one_event, base_layer, missing_value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from penstock.model.fields import FieldPath
+    from penstock.plan.sqltext import Layers
     from penstock.plan.stage import Taken
 
 _COMMA_BEFORE_BRACKET = r",[ \t\r\n]*[}\]]"
@@ -38,12 +39,12 @@ class JsonStage:
     def open(self, paths: Sequence[FieldPath]) -> tuple[Layers, Mapping[FieldPath, Field]]:
         meta = MetaFields(paths)
         inner = [path for path in paths if not path.is_meta]
-        layers = Layers(base_layer(meta, text=True))
+        layers = base_layer(meta)
         layers.add([("_json", valid_object("e._text", "strlen(e._text) = e._size"))])
         fields: dict[FieldPath, Field] = dict(meta.fields)
         if self._records is None:
             fields.update(_read(layers, inner, "r", "_json"))
-            layers.add([("_index", "CAST(0 AS INTEGER)"), ("_element", "CAST(NULL AS VARCHAR)")])
+            add_one_event(layers)
         else:
             fields.update(self._unnest(layers, [path for path in inner if path.envelope]))
             fields.update(_read(layers, [path for path in inner if not path.envelope], "r", "_json"))
@@ -54,7 +55,7 @@ class JsonStage:
         odd = any_of([item.odd for item in taken])
         layers.add([("_odd", f"CASE WHEN e._exact THEN FALSE ELSE {odd} END")])
         if self._records is None:
-            layers.add([("_fault", _record_fault("e._exact"))])
+            layers.beside([("_fault", _record_fault("e._exact"))])
 
     def extra(self, whole_roots: Sequence[str]) -> str:
         return (

@@ -32,7 +32,10 @@ def digest(silver: Silver, types: Mapping[str, ColumnType], bucket_sql: str) -> 
     for number, name in enumerate(silver.key):
         is_last = number == len(silver.key) - 1
         parts.append(_part(f"e.{identifier(name)}", types[name], is_last))
-    return f"md5_number(concat({', '.join(parts)}))" if silver.key else "CAST(0 AS UHUGEINT)"
+    if not parts:
+        return "CAST(0 AS UHUGEINT)"
+    whole = f"concat({', '.join(parts)})"
+    return f"md5_number({whole})"
 
 
 def halves(digest_sql: str) -> tuple[str, str]:

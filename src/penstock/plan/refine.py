@@ -45,7 +45,7 @@ def compile_refine(resolved: Resolved) -> RefinePlan:
     layers, fields = stage.open(tuple(paths))
     _add_casts(stage, layers, fields, raw)
     whole = {column.path.root for column in raw if column.path is not None and _is_whole_root(column.path)}
-    layers.add([("_extra", stage.extra(sorted(whole))), ("_selected", _selected(resolved, fields))])
+    layers.beside([("_extra", stage.extra(sorted(whole))), ("_selected", _selected(resolved, fields))])
     derived.add_columns(layers, resolved)
     verdict.add(layers, resolved, fields)
     return RefinePlan(

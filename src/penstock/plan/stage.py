@@ -74,14 +74,18 @@ class MetaFields:
             self.fields[path] = Field(f"_m{number}", form)
 
 
-def base_layer(meta: MetaFields, *, text: bool) -> str:
-    """The first SELECT: the record's columns under names no user's column has, and with `text` the value as `_text`,
-    from which bytes that are not UTF-8 were dropped: it is the value if it is as long (`_size`)."""
+def base_layer(meta: MetaFields) -> Layers:
+    """The first SELECT: the record's columns under names no user's column has, and the value as `_text`, from which
+    bytes that are not UTF-8 were dropped: it is the value if it is as long (`_size`)."""
     columns = [*BASE_COLUMNS, "value AS _value", "headers AS _headers"]
     columns += [f"{sql} AS {identifier(name)}" for name, sql in meta.columns]
-    if text:
-        columns += ["octet_length(value) AS _size", "decode(value, 'ignore') AS _text"]
-    return f"SELECT {', '.join(columns)} FROM records"
+    columns += ["octet_length(value) AS _size", "decode(value, 'ignore') AS _text"]
+    return Layers(columns, "FROM records")
+
+
+def add_one_event(layers: Layers) -> None:
+    """What the events of records are called that are one event each."""
+    layers.beside([("_index", "CAST(0 AS INTEGER)"), ("_element", "CAST(NULL AS VARCHAR)")])
 
 
 def header(name: str, headers: str = "headers") -> str:

@@ -12,14 +12,15 @@ from penstock.plan.extra import members_of_object, object_of_members
 from penstock.plan.forms import STRICT_JSON, Form
 from penstock.plan.jsonfields import JsonFields
 from penstock.plan.jsonformat import lenient_only, too_deep
-from penstock.plan.sqltext import Layers, any_of, literal, text_list
-from penstock.plan.stage import Field, MetaFields, base_layer, missing_value
+from penstock.plan.sqltext import any_of, literal, text_list
+from penstock.plan.stage import Field, MetaFields, add_one_event, base_layer, missing_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from penstock.model.fields import FieldPath
     from penstock.model.pipeline import TextFormat
+    from penstock.plan.sqltext import Layers
     from penstock.plan.stage import Taken
 
 _WRAPPED = "v"
@@ -80,7 +81,7 @@ class TextStage:
     def open(self, paths: Sequence[FieldPath]) -> tuple[Layers, Mapping[FieldPath, Field]]:
         meta = MetaFields(paths)
         inner = [path for path in paths if not path.is_meta]
-        layers = Layers(base_layer(meta, text=True))
+        layers = base_layer(meta)
         pattern = literal(self._pattern)
         names = text_list([f"g{number}" for number in range(len(self._groups))]).removesuffix("::VARCHAR[]")
         found = f"regexp_extract(e._text, {literal(f'^(?:{self._pattern})$')}, {names})"
@@ -91,7 +92,7 @@ class TextStage:
         fields.update({path: Field(f"_g{number}", Form.TEXT) for number, path in enumerate(texts)})
         layers.add([(fields[path].column, self._group(path.root)) for path in texts])
         fields.update(self._open_json(layers, [path for path in inner if path not in fields]))
-        layers.add([("_index", "CAST(0 AS INTEGER)"), ("_element", "CAST(NULL AS VARCHAR)")])
+        add_one_event(layers)
         return layers, fields
 
     def judge(self, layers: Layers, taken: Sequence[Taken]) -> None:
