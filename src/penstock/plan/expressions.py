@@ -170,7 +170,7 @@ class RawNames:
     def sql(self, name: Name, wanted: str) -> str:
         if _is_now(name):
             return self.now(name.offset)
-        if not name.quoted and name.text.lower() in functions.REFUSED and name.path is None:
+        if not name.quoted and name.text.lower() in functions.BARE:
             raise unknown_column(name, {})
         if name.path is None:
             raise SqlProblem(name.offset, "sql-syntax", f"{name.text!r} is no field path", "Write a.b or a[0].")
@@ -199,7 +199,7 @@ class RawNames:
 def unknown_column(name: Name, columns: Iterable[str]) -> SqlProblem:
     """The problem of a name that is no column; clocks and their like are named as such."""
     lowered = name.text.lower()
-    if not name.quoted and lowered in functions.REFUSED:
+    if not name.quoted and lowered in functions.BARE:
         message, repair = functions.refusal(lowered)
         return SqlProblem(name.offset, "sql-refused", message.replace("()", "", 1), repair)
     near = functions.near(name.text, columns, "Did you mean {}?")
@@ -212,7 +212,7 @@ def unknown_column(name: Name, columns: Iterable[str]) -> SqlProblem:
 
 
 def _is_now(name: Name) -> bool:
-    return not name.quoted and name.text.lower() in functions.NOW
+    return not name.quoted and name.text.lower() == "current_timestamp"
 
 
 def _bind(

@@ -77,7 +77,7 @@ _CONDITIONS = _table(
     coalesce(any*) -> same: The first argument that is not NULL.
     nullif(any, any) -> same: NULL where the two are equal, else the first.
     ifnull(any, any) -> same: The first, or the second where the first is NULL.
-    if(boolean, any, any) -> any: The second where the first is TRUE, else the third.
+    if(boolean, any, any) -> same: The second where the first is TRUE, else the third.
     greatest(any*) -> same: The largest argument, NULLs left out.
     least(any*) -> same: The smallest argument, NULLs left out.
     try(any) -> same: The value, or NULL where computing it fails.
@@ -105,7 +105,7 @@ _MATH = _table(
     power(number, number) -> number: The first to the power of the second.
     exp(number) -> number: e to the power of it.
     ln(number) -> number: The natural logarithm.
-    log(number, number?) -> number: The logarithm to base 10, or the second argument's logarithm to the base of the first.
+    log(number, number?) -> number: The logarithm to base 10; of two arguments, of the second to the base of the first.
     log2(number) -> number: The logarithm to base 2.
     log10(number) -> number: The logarithm to base 10.
     pi() -> number: 3.14159...
@@ -149,7 +149,6 @@ _STRINGS = _table(
     substr(text, number, number?) -> text: From a position (1 is the first) on, so many characters.
     left(text, number) -> text: The first characters.
     right(text, number) -> text: The last characters.
-    position(text, text) -> number: Where the second begins in the first, or 0.
     strpos(text, text) -> number: Where the second begins in the first, or 0.
     instr(text, text) -> number: Where the second begins in the first, or 0.
     contains(any, any) -> boolean: Whether a text or a list holds the second.
@@ -246,7 +245,7 @@ _TIMES = _table(
     epoch_us(time) -> number: Microseconds since 1970.
     epoch_ns(time) -> number: Nanoseconds since 1970.
     to_timestamp(number) -> time: A time from seconds since 1970.
-    make_timestamptz(number, number?, number?, number?, number?, number?) -> time: A time from microseconds since 1970, or its parts.
+    make_timestamptz(number) -> time: A time from microseconds since 1970.
     make_date(number, number, number) -> time: A date from year, month and day.
     strftime(time, text) -> text: Written by a format.
     strptime(text, text) -> time: Read by a format; fails where it does not fit.
@@ -350,6 +349,11 @@ FUNCTIONS: dict[str, Function] = {
 
 NOW = frozenset({"now", "current_timestamp", "get_current_timestamp", "transaction_timestamp"})
 """What says now: it becomes `_ingested_at`."""
+
+BARE = frozenset(
+    {"current_date", "current_time", "localtime", "localtimestamp", "current_user", "session_user", "current_role"}
+)
+"""What SQL calls without parentheses, so that it looks like a column."""
 
 _CLOCK = ("a clock: the same batch would give another answer tomorrow", "Write now(), which is `_ingested_at`.")
 _TODAY = ("a clock: the same batch would give another answer tomorrow", "Write now()::date.")

@@ -195,10 +195,7 @@ class _Compiler:
         failing = {result.name: f"_failed{result.name}" for result in results if result.failed != "FALSE"}
         for group in self._bound.groups:
             layers.add(
-                [
-                    (f"_m_{measure.name}", attempt(measure.sql) if measure.may_fail else measure.sql)
-                    for measure in group
-                ]
+                [(f"_m_{measure.name}", attempt(measure.sql) if measure.may_fail else measure.sql) for measure in group]
             )
             layers.add([(f"_x_{measure.name}", self._has_failed(measure, failing)) for measure in group])
             values = []

@@ -26,7 +26,7 @@ INTEGER, DECIMAL, FLOAT = "integer", "decimal", "float"
 
 @dataclass(frozen=True)
 class Numeric:
-    """A class of numbers. `digits` bounds how many a value can have in all, `scale` is how many come after the point."""
+    """A class of numbers. `digits` bounds how many a value has in all, `scale` is how many come after the point."""
 
     kind: str
     digits: int = 0
@@ -42,7 +42,6 @@ _INTEGER_FUNCTIONS = frozenset(
         "len",
         "strlen",
         "octet_length",
-        "position",
         "strpos",
         "instr",
         "ascii",

@@ -74,6 +74,8 @@ _COMPARISONS = ("=", "<>", "<", "<=", ">", ">=", "IS DISTINCT FROM", "IS NOT DIS
 _DEFINITE = (NUMBER, TEXT, BOOLEAN, TIME)
 _UNITS = ("date_trunc", "date_part", "date_diff", "datediff", "date_sub")
 _OPTIONS_AT = {"regexp_matches": 2, "regexp_full_match": 2, "regexp_replace": 3}
+_FIRST_RESULT = {"if": 1}
+"""Functions of the result `same` whose first arguments are something else."""
 _WITH_LAMBDA = ("list_transform", "list_filter")
 
 
@@ -170,7 +172,7 @@ class Binder:
         function = functions.FUNCTIONS.get(node.name) or functions.AGGREGATES.get(node.name)
         if function is None or function.result != SAME:
             return ANY if function is None else function.result
-        return self._common(node.arguments)
+        return self._common(node.arguments[_FIRST_RESULT.get(node.name, 0) :])
 
     def _common(self, nodes: Iterable[Node]) -> str:
         """The first kind that is known among nodes of one kind."""
@@ -377,20 +379,20 @@ class Binder:
         return f"{_spelled(node.name)}({', '.join(self._arguments(function, node, wanted))})"
 
     def _arguments(self, function: Function, node: sqltree.Call, wanted: str) -> list[str]:
-        common = self._common(node.arguments) if function.result == SAME else TEXT
+        common = self._call_kind(node) if function.result == SAME else TEXT
         if common == ANY:
             common = wanted
         rendered = []
+        if node.name in _WITH_LAMBDA and not isinstance(node.arguments[1], sqltree.Lambda):
+            raise SqlProblem(
+                node.arguments[1].offset, "sql-arguments", f"{node.name}() wants a lambda", "Write lambda x: x > 0."
+            )
         for position, argument in enumerate(node.arguments):
             if isinstance(argument, sqltree.Lambda) and node.name in _WITH_LAMBDA and position == 1:
                 rendered.append(self._lambda_sql(argument))
                 continue
             kind = function.kind(position)
             rendered.append(self.sql(argument, common if kind == ANY else kind))
-        if node.name in _WITH_LAMBDA and not isinstance(node.arguments[1], sqltree.Lambda):
-            raise SqlProblem(
-                node.arguments[1].offset, "sql-arguments", f"{node.name}() wants a lambda", "Write lambda x: x > 0."
-            )
         return rendered
 
     def _lambda_sql(self, node: sqltree.Lambda) -> str:
@@ -509,7 +511,7 @@ def _check_pattern(function: Function, position: int, argument: sqltree.Literal)
 
 def _spelled(name: str) -> str:
     """A function's name as DuckDB's parser takes it; some are keywords of its own grammar."""
-    return {"position": '"position"', "overlay": '"overlay"'}.get(name, name)
+    return {"overlay": '"overlay"'}.get(name, name)
 
 
 def _is_enclosed(sql: str) -> bool:

@@ -246,13 +246,13 @@ class _Parser:
                 raise self._unexpected("a value is wanted here", "Put parentheses around NOT ... .")
             self._take()
             return self._grown(tree.Unary(token.start, "NOT", self._expression(_NOT - 1)))
-        if token.is_operator("-", "+", "~"):
+        if token.is_operator("-", "+"):
             self._take()
             return self._grown(tree.Unary(token.start, token.text, self._expression(_ZONE)))
-        if token.is_operator("?", "$", "@", "!", "#"):
-            raise SqlProblem(
-                token.start, "sql-refused", f"{token.text!r}: no parameters and no such operators", _PLEASE_NAME
-            )
+        if token.is_operator("?", "$", "@", "!", "#", "~"):
+            # DuckDB's ~ binds looser than +; whoever wants it can say it with xor.
+            repair = "Write xor(x, -1)." if token.text == "~" else _PLEASE_NAME
+            raise SqlProblem(token.start, "sql-refused", f"{token.text!r}: no parameters, no such operators", repair)
         return self._postfix(self._primary(), tightness)
 
     def _infix(self, left: Node, tightness: int) -> Node | None:
@@ -454,6 +454,7 @@ class _Parser:
     def _path(self) -> Node:
         """A field path: names joined by dots, list indexes in brackets, `^.` for the envelope."""
         start = self._next.start
+        plain = self._next.kind is TokenKind.WORD
         envelope = self._take_operator("^")
         if envelope:
             self._take()
@@ -472,7 +473,7 @@ class _Parser:
             else:
                 break
         path = FieldPath(tuple(steps), envelope)
-        return tree.Name(start, str(path), quoted=True, path=path)
+        return tree.Name(start, str(path), quoted=not plain or len(steps) > 1, path=path)
 
     def _step(self) -> str:
         if self._next.kind not in (TokenKind.WORD, TokenKind.QUOTED):
@@ -568,6 +569,16 @@ class _Parser:
         return self._grown(
             tree.Call(token.start, "date_part", (tree.Literal(part.start, "text", part.text.lower()), value))
         )
+
+    def _position(self) -> Node:
+        """POSITION(part IN text), which is strpos(text, part)."""
+        token = self._take()
+        self._take()
+        part = self._expression(_IN)
+        self._expect_word("in", "POSITION")
+        text = self._expression()
+        self._expect_operator(")", "POSITION(")
+        return self._grown(tree.Call(token.start, "strpos", (text, part)))
 
     def _interval(self) -> Node:
         token = self._take()
@@ -666,5 +677,6 @@ _SPECIAL: dict[str, Callable[[_Parser], Node]] = {
     "cast": _Parser._cast,
     "try_cast": _Parser._cast,
     "extract": _Parser._extract,
+    "position": _Parser._position,
 }
 """Words that start a form of their own."""

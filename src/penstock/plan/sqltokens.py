@@ -22,7 +22,7 @@ class TokenKind(Enum):
 
 @dataclass(frozen=True)
 class Token:
-    """`text` is the value (unquoted for strings and quoted names, as written for the rest); offsets are [start, end)."""
+    """`text` is the value: of strings and quoted names without quotes, else as written. Offsets are [start, end)."""
 
     kind: TokenKind
     text: str
@@ -47,7 +47,6 @@ class SqlProblem(Exception):
         self.repair = repair
 
 
-_OPERATORS = ("->>", "->", "::", "<=", ">=", "<>", "!=", "==", "//", "||", "<<", ">>", "**", "=>", ":=")
 _TOKEN = re.compile(
     r"""
       (?P<space>[ \t\r\n\f\v]+)
@@ -56,9 +55,8 @@ _TOKEN = re.compile(
     | (?P<string>'(?:[^']|'')*')
     | (?P<quoted>"(?:[^"]|"")*")
     | (?P<word>[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_$\x80-\U0010ffff]*)
-    | (?P<operator>%s|[-+*/%%^<>=(),.\[\]:~&|;?$@!#{}])
-    """
-    % "|".join(map(re.escape, _OPERATORS)),
+    | (?P<operator>->>|->|::|<=|>=|<>|!=|==|//|\|\||<<|>>|\*\*|=>|:=|[-+*/%^<>=(),.\[\]:~&|;?$@!#{}])
+    """,
     re.VERBOSE,
 )
 _STRANGE = re.compile("[\x00\ud800-\udfff\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")

@@ -70,7 +70,7 @@ class Call(Node):
 
 @dataclass(frozen=True)
 class Unary(Node):
-    """NOT, -, + or ~."""
+    """NOT, - or +."""
 
     operator: str
     operand: Node
