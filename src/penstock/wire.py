@@ -24,6 +24,7 @@ from penstock.ops import cases, facts, maintaining, running, simulation
 from penstock.ops.checking import check_pipelines
 from penstock.ops.contexts import contexts, parser
 from penstock.ops.ingest import Ingested, Pusher
+from penstock.proof import rejects
 from penstock.proof.audit import audit
 from penstock.proof.trace import trace_back, trace_forward
 from penstock.run.context import RunOptions, SystemClock, no_step
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from penstock.model.finding import Finding
     from penstock.model.pipeline import Pipeline
     from penstock.proof.facts import Trace
+    from penstock.proof.rejects import Reject, RejectCount
     from penstock.proof.report import AuditReport
     from penstock.run.context import BatchDone, RunSummary
     from penstock.settings import Settings
@@ -301,6 +303,38 @@ class Project:
             parser("contract", os.environ),
             match[1],
             Place(int(match[2]), int(match[3]), int(match[4])),
+            memory_bytes=self.settings.memory_bytes,
+            threads=self.settings.threads,
+        )
+
+    def rejects(
+        self, pipelines: Sequence[str] = (), *, rule: str | None = None, since: str | None = None
+    ) -> tuple[RejectCount, ...]:
+        """How many events were rejected, by pipeline, disposition and rule, with an example of each.
+
+        Args:
+            rule: only this one; `duplicate` for duplicates.
+            since: a time (ISO 8601, UTC) or a span before now (`12h`).
+        """
+        return rejects.summary(
+            self.lake,
+            pipelines=tuple(pipelines) or None,
+            rule=rule,
+            since=facts.parse_since(since, SystemClock().now()),
+            memory_bytes=self.settings.memory_bytes,
+            threads=self.settings.threads,
+        )
+
+    def reject_rows(
+        self, pipelines: Sequence[str] = (), *, rule: str | None = None, since: str | None = None, limit: int = 20
+    ) -> tuple[Reject, ...]:
+        """The first rejected events of each pipeline, with their raw bytes and every reason."""
+        return rejects.rows(
+            self.lake,
+            pipelines=tuple(pipelines) or None,
+            rule=rule,
+            since=facts.parse_since(since, SystemClock().now()),
+            limit=limit,
             memory_bytes=self.settings.memory_bytes,
             threads=self.settings.threads,
         )

@@ -354,3 +354,57 @@ def test_optimize_and_vacuum_change_no_row_and_no_position(shop, call):
 def test_optimize_refuses_what_it_cannot_do(shop, call):
     for arguments in (["references.instruments"], ["silver.ticks", "--zorder", "nothing"], ["silver.tick"]):
         assert call(shop, "optimize", *arguments)[0] == 2
+
+
+# -- rejects and traces -----------------------------------------------------------------------------------------------
+
+
+def test_rejects_are_counted_by_rule_and_shown_with_every_reason(shop, call):
+    counts = as_json(call(shop, "rejects", "--json")[1])
+    by_rule = {count["rule"]: count["rows"] for count in counts}
+    status = as_json(call(shop, "status", "--json")[1])["ticks"]
+    assert by_rule["duplicate"] == status["duplicate"]
+    assert by_rule["malformed"] > 0
+    code, out, _ = call(shop, "rejects", "ls")
+    assert code == 0
+    assert "known_instrument" in out
+    rows = as_json(call(shop, "rejects", "show", "--rule", "malformed", "--limit", "3", "--json")[1])
+    assert [row["reasons"] for row in rows] == [["malformed"]] * 3
+    code, out, _ = call(shop, "rejects", "show", "ticks", "--limit", "2")
+    assert code == 0
+    assert out.count("ticks:1/0/") == 2
+    assert as_json(call(shop, "rejects", "--since", "2001-01-01", "--json")[1]) == counts
+    assert as_json(call(shop, "rejects", "--since", "2200-01-01", "--json")[1]) == []
+    assert as_json(call(shop, "rejects", "--since", "1h", "--json")[1]) == counts
+    assert call(shop, "rejects", "--since", "lately")[0] == 2
+
+
+def test_a_bar_is_traced_back_to_its_bytes_and_a_record_forward_to_its_bar(shop, call):
+    query = "select instrument_id, window_start, trades from gold.bars_1m order by trades desc, window_start limit 1"
+    bar = as_json(call(shop, "sql", query, "--format", "json")[1])
+    where = f"instrument_id = '{bar['instrument_id']}' and window_start = '{bar['window_start']}'"
+    code, out, _ = call(shop, "trace", "gold.bars_1m", "--where", where, "--limit", "100", "--json")
+    (window,) = as_json(out)["windows"]
+    assert code == 0
+    assert window["events_total"] == len(window["events"]) == bar["trades"]
+    assert all(
+        json.loads(event["record"]["value"])["instrument_id"] == bar["instrument_id"] for event in window["events"]
+    )
+    code, out, _ = call(shop, "trace", "gold.bars_1m", "--where", where)
+    assert code == 0
+    assert f"made from {bar['trades']} silver row" in out
+    assert '{"instrument_id":"' in out
+    assert "contract 1" in out
+    place = window["events"][0]["record"]["place"]
+    code, out, _ = call(shop, "trace", "--forward", f"ticks:{place}", "--json")
+    (event,) = as_json(out)["events"]
+    assert event["disposition"] == "accepted"
+    assert "bars_1m" in call(shop, "trace", "--forward", f"ticks:{place}")[1]
+
+
+def test_a_wrong_trace_says_what_to_write(shop, call):
+    for arguments in ([], ["gold.bars_1m", "--forward", "ticks:1/0/0"], ["--forward", "ticks"], ["gold.nothing"]):
+        code, _, err = call(shop, "trace", *arguments)
+        assert code == 2, arguments
+        assert len(err.splitlines()) >= 2
+    assert call(shop, "trace", "--forward", "ticks:1/0/999999")[0] == 2

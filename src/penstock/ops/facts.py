@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import orjson
 import pyarrow.compute as pc
 
+from penstock.errors import UsageError
 from penstock.lake.contracts import Contracts
 from penstock.lake.layout import LEDGER_COUNTS, Kind, split_name, table_name
 from penstock.lake.ledger import Ledger
@@ -175,3 +178,27 @@ def _commit(entry: Entry) -> CommitFacts:
         len(entry.removes),
         rows,
     )
+
+
+_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+
+
+def parse_since(text: str | None, now: int) -> int | None:
+    """Microseconds since the epoch for a time (ISO 8601, UTC without a zone) or a span before `now` (30m, 12h, 7d).
+
+    Raises:
+        UsageError: it is neither.
+    """
+    if text is None:
+        return None
+    span = re.fullmatch(r"(\d{1,9})\s*([smhd])", text.strip(), re.ASCII)
+    if span is not None:
+        return now - int(span[1]) * _UNITS[span[2]] * 1_000_000
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise UsageError(
+            f"--since {text}: neither a time nor a span", hint="Write 2026-01-31T12:00:00Z, or 30m, 12h, 7d."
+        ) from None
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
