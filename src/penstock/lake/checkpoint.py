@@ -11,13 +11,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import orjson
+import pyarrow.parquet as pq
 
-from penstock.errors import LakeCorrupt
+from penstock.errors import LakeCorrupt, check
 from penstock.lake import log
 from penstock.lake.handle import Handle
 from penstock.lake.positions import checkpoint_txns
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from penstock.lake.storage import Storage
 
 ASIDE_FOLDER = "_damaged"
@@ -25,16 +28,32 @@ ASIDE_FOLDER = "_damaged"
 
 
 def write_checkpoint(storage: Storage, table: str, handle: Handle) -> int:
-    """Write a durable checkpoint of the handle's version; that version. Repeating it does no harm."""
+    """Write a durable checkpoint of the handle's version; that version.
+
+    One that is there and good stays: it may be all that is left of the log, and must not be replaced by bytes that are
+    not durable yet.
+    """
     version = handle.version
     path = log.checkpoint_path(table, version)
+    try:
+        known = log.read_hint(storage, table)
+        if known.version == version and known.digest and not _problem(storage, table, version, known.digest):
+            return version
+    except (FileNotFoundError, LakeCorrupt):
+        pass  # there is none to keep
     handle.checkpoint()
-    body = orjson.loads(storage.read(log.hint_path(table)))
+    _name_checkpoint(storage, table, version, orjson.loads(storage.read(log.hint_path(table))))
+    check(storage.size(path) is not None, f"{path} was not written")
+    return version
+
+
+def _name_checkpoint(storage: Storage, table: str, version: int, body: Mapping[str, object]) -> None:
+    """Make a checkpoint durable, then name it in `_last_checkpoint` with its digest."""
+    path = log.checkpoint_path(table, version)
     storage.sync(path)
     storage.sync_folder(log.log_folder(table))
     digest = hashlib.sha256(storage.read(path)).hexdigest()
     storage.write(log.hint_path(table), log.sealed_hint(body, digest))
-    return version
 
 
 @dataclass(frozen=True)
@@ -107,9 +126,16 @@ def repair_checkpoints(storage: Storage, table: str, examined: Examined) -> list
         report.append(f"{table}: checkpoint {version} {problem}; made again from the log entries")
     if examined.hint == "is damaged":
         report.append(f"{table}: _last_checkpoint {examined.hint}; made again")
-    storage.delete(log.hint_path(table))
-    storage.sync_folder(log.log_folder(table))
-    write_checkpoint(storage, table, Handle.open(storage.uri(table), table))
+    if examined.damaged or examined.doubtful:
+        storage.delete(log.hint_path(table))
+        storage.sync_folder(log.log_folder(table))
+        write_checkpoint(storage, table, Handle.open(storage.uri(table), table))
+    elif examined.good >= 0:
+        actions = pq.read_metadata(storage.uri(log.checkpoint_path(table, examined.good))).num_rows
+        _name_checkpoint(storage, table, examined.good, {"version": examined.good, "size": actions})
+    else:
+        storage.delete(log.hint_path(table))
+        storage.sync_folder(log.log_folder(table))
     return report
 
 

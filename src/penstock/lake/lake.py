@@ -43,7 +43,7 @@ class Lake:
             known = self._tables.get(name)
             if known is not None:
                 return known
-            if log.list_log(self.storage, name).last < 0:
+            if not log.has_log(self.storage, name):
                 return None
             return self._tables.setdefault(name, Table(self.storage, name))
 
@@ -53,7 +53,7 @@ class Lake:
         for kind in Kind:
             for short in self.storage.names(kind.value):
                 name = table_name(kind, short)
-                if log.list_log(self.storage, name).last >= 0:
+                if log.has_log(self.storage, name):
                     found.append(name)
         return sorted(found)
 
@@ -61,7 +61,7 @@ class Lake:
         """The table, created durably if it is not there. An existing one is left as it is (see `Table.evolve`)."""
         with self._lock:
             folder = log.log_folder(spec.name)
-            if log.list_log(self.storage, spec.name).last < 0:
+            if not log.has_log(self.storage, spec.name):
                 self.storage.make_folder(folder)
                 Handle.create(self.storage.uri(spec.name), spec)
                 sync_all(self.storage, [log.entry_path(spec.name, 0)])

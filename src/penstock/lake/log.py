@@ -74,6 +74,33 @@ def list_log(storage: Storage, table: str) -> Listing:
     return Listing(tuple(entries), tuple(checkpoints))
 
 
+def list_log_end(storage: Storage, table: str) -> Listing:
+    """What lies in the log folder from the last named checkpoint on, without listing what came before, if possible.
+
+    A log of a day may hold a hundred thousand entries; a start must not look at each.
+    """
+    try:
+        hint = read_hint(storage, table)
+    except (FileNotFoundError, LakeCorrupt):
+        return list_log(storage, table)
+    if storage.size(checkpoint_path(table, hint.version)) is None:
+        return list_log(storage, table)
+    entries, checkpoints = [], [hint.version]
+    number = hint.version + 1
+    while storage.size(entry_path(table, number)) is not None:
+        entries.append(number)
+        if storage.size(checkpoint_path(table, number)) is not None:
+            checkpoints.append(number)
+        number += 1
+    return Listing(tuple(entries), tuple(checkpoints))
+
+
+def has_log(storage: Storage, table: str) -> bool:
+    """Whether there is a table of that name at all."""
+    first = (hint_path(table), entry_path(table, 0))
+    return any(storage.size(path) is not None for path in first) or list_log(storage, table).last >= 0
+
+
 @dataclass(frozen=True)
 class Entry:
     """One log entry. `timestamp` is in microseconds since the epoch (0 where not known); `txns` maps ids to versions.
@@ -177,7 +204,7 @@ class Hint:
     digest: str
 
 
-def read_hint(storage: Storage, table: str) -> Hint | None:
+def read_hint(storage: Storage, table: str) -> Hint:
     """What `_last_checkpoint` says.
 
     Raises:

@@ -28,7 +28,9 @@ class Positions:
     @classmethod
     def load(cls, storage: Storage, table: str, version: int) -> Positions:
         """The positions at `version`, from the last checkpoint below it and the entries since."""
-        below = [found for found in log.list_log(storage, table).checkpoints if found <= version]
+        below = [found for found in log.list_log_end(storage, table).checkpoints if found <= version]
+        if not below:  # the past, or no checkpoint at all
+            below = [found for found in log.list_log(storage, table).checkpoints if found <= version]
         if not below:
             positions = cls(table, -1, {})
         else:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import pyarrow as pa
 
-from penstock.errors import Fenced, StorageError
+from penstock.errors import Fenced, StorageError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -128,6 +128,12 @@ class LocalStorage:
 
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root).absolute()
+        refused = re.search(r"%[0-9A-Fa-f]{2}|\\", str(self.root))
+        if refused:  # delta-rs would decode it, and write into another folder
+            raise UsageError(
+                f"the lake folder {str(self.root)!r} has {refused[0]!r} in its path, which delta-rs misreads",
+                hint="Choose a path without backslashes and without a % before two hex digits.",
+            )
         self._durable_folders: set[str] = set()
         self._folders_lock = threading.RLock()
 

@@ -13,7 +13,16 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from penstock.errors import Fenced, InvariantBroken, LakeCorrupt, PenstockError, StorageError, TransientError, check
+from penstock.errors import (
+    Fenced,
+    InvariantBroken,
+    LakeCorrupt,
+    PenstockError,
+    StorageError,
+    TransientError,
+    UsageError,
+    check,
+)
 from penstock.lake import log
 from penstock.lake.checkpoint import write_checkpoint
 from penstock.lake.datafile import DataFile, data_files
@@ -140,10 +149,21 @@ class Table:
         with self._lock:
             handle = self._opened()
             if version is not None and version != handle.version:
+                self._check_reachable(version)
                 past = Handle.open(self._uri(), self.name, version)
                 found = data_files(past.adds(), self._partition_column())
                 return sorted(found, key=lambda file: file.path)
             return [file for _, file in sorted(self._live().items())]
+
+    def _check_reachable(self, version: int) -> None:
+        listing = log.list_log(self.storage, self.name)
+        entries = set(listing.entries)
+        base = max((found for found in listing.checkpoints if found <= version), default=-1)
+        if version < 0 or not all(number in entries for number in range(base + 1, version + 1)):
+            raise UsageError(
+                f"{self.name} has no version {version} any more, or not yet",
+                hint=f"Its last version is {self.version}; log entries are kept for a while only.",
+            )
 
     def path(self, file: DataFile) -> str:
         """Where a reader finds the file (a local path, or a URI)."""

@@ -62,8 +62,12 @@ def read_tail(storage: Storage, table: str, *, after: int = -1) -> Tail:
     Raises:
         LakeCorrupt: damage that no power loss explains.
     """
-    listing = log.list_log(storage, table)
-    checkpoints = examine_checkpoints(storage, table, listing)
+    listing = log.list_log_end(storage, table)
+    try:
+        checkpoints = examine_checkpoints(storage, table, listing)
+    except LakeCorrupt:  # the end alone does not do: perhaps earlier entries stand in for the checkpoint
+        listing = log.list_log(storage, table)
+        checkpoints = examine_checkpoints(storage, table, listing)
     base = max(checkpoints.good, min(after, listing.last))
     txns = _base_txns(storage, table, checkpoints.good, base)
     numbers = [number for number in listing.entries if number > base]
