@@ -61,6 +61,7 @@ class GoldCheck:
         """
         self._windows = WindowSql(self.declared.window)
         self._time = quote(self.declared_silver.event_time)
+        self._sums: dict[str, float] = {}
         self._problems: dict[str, tuple[int, list[str]]] = {}
         for low, high, touched in self._ranges():
             if touched:
@@ -130,6 +131,7 @@ class GoldCheck:
             self.declared,
             self.witness.syntax,
             lambda sql: types(f"SELECT {sql} AS value FROM ({shape})")["value"],
+            self._sums_below,
             self.declared_silver.order,
         )
         known = recomputation.columns() & set(self.silver.types)
@@ -148,6 +150,14 @@ class GoldCheck:
         with self.witness.registered(CALENDAR, self._calendar(selected)):
             self.witness.run(f"CREATE OR REPLACE TEMP TABLE {_EXPECTED} AS {recomputation.grouped(placed)}")
         return recomputation.measures()
+
+    def _sums_below(self, sql: str, bound: float) -> bool:
+        """Whether the absolute values of an expression over all of silver add up to less than a bound."""
+        if sql not in self._sums:
+            self._sums[sql] = self.witness.value(
+                f"SELECT coalesce(max(abs(CAST({sql} AS DOUBLE))) * count(*), 0) AS total FROM {self.silver.relation()}"
+            )
+        return self._sums[sql] < bound
 
     def _calendar(self, selected: str) -> pa.Table:
         if not self._windows.is_calendar:

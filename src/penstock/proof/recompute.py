@@ -44,6 +44,9 @@ _SUM_TOLERANCE = "1e-9"
 _WIDE_DECIMAL = 28
 """Digits from which on a sum of very many values may leave 38 digits on its way to a result that fits."""
 
+_SUM_DIGITS = 36
+"""A sum that stays below so many digits in all is far from overflowing."""
+
 
 @dataclass(frozen=True)
 class Aggregate:
@@ -76,11 +79,16 @@ class _Argument:
 
 @dataclass
 class Recomputation:
-    """The parts of a gold table's SQL. `types` are the types of the silver columns, by name."""
+    """The parts of a gold table's SQL.
+
+    `type_of` gives DuckDB's type of an expression over silver; `sums_below` says whether all of an expression's values
+    together stay below a bound, so that no sum of some of them can overflow. `order` are silver's order columns.
+    """
 
     gold: Gold
     syntax: Syntax
     type_of: Callable[[str], str]
+    sums_below: Callable[[str, float], bool]
     order: tuple[str, ...]
     aggregates: dict[str, Aggregate] = field(default_factory=dict)
     _needs: dict[str, list[tuple[str, Tree]]] = field(default_factory=dict)
@@ -230,7 +238,8 @@ class Recomputation:
             exact = f"TRY_CAST({total} AS BIGINT)"
         elif kind.startswith("DECIMAL"):
             precision, scale = (int(part) for part in kind[8:-1].split(","))
-            total = exact = _decimal_sum(value, precision, scale)
+            is_safe = precision <= _WIDE_DECIMAL or self.sums_below(value, 10.0 ** (_SUM_DIGITS - scale))
+            total = exact = f"sum({value})" if is_safe else _decimal_sum(value, scale)
         else:
             return Aggregate(name, f"{function}({wide})", f"{_SUM_TOLERANCE} * {function}(abs({wide}))", raised)
         if function == "sum":
@@ -266,15 +275,14 @@ def _failed(name: str) -> str:
     return f"{name}$failed"
 
 
-def _decimal_sum(value: str, precision: int, scale: int) -> str:
-    """The exact sum as decimal(38, scale), or NULL where that does not hold it."""
-    if precision <= _WIDE_DECIMAL:
-        return f"sum({value})"
-    # DuckDB's own sum stops the query on the way over 38 digits: add up all digits as one big integer.
+def _decimal_sum(value: str, scale: int) -> str:
+    """The exact sum as decimal(38, scale), or NULL where that does not hold it. DuckDB's own sum stops the query on the
+    way over 38 digits: this adds up all digits as one big integer, which is slow."""
     digits = f"CAST(sum(CAST(replace(CAST({value} AS VARCHAR), '.', '') AS BIGNUM)) AS VARCHAR)"
-    padded = f"lpad(ltrim({digits}, '-'), greatest(length(ltrim({digits}, '-')), {scale + 1}), '0')"
+    width = f"CAST(greatest(length(ltrim({digits}, '-')), {scale + 1}) AS INTEGER)"
+    padded = f"lpad(ltrim({digits}, '-'), {width}, '0')"
     point = f"'.' || right({padded}, {scale})" if scale else "''"
-    whole = f"left({padded}, length({padded}) - {scale})"
+    whole = f"left({padded}, CAST(length({padded}) - {scale} AS BIGINT))"
     sign = f"CASE WHEN starts_with({digits}, '-') THEN '-' ELSE '' END"
     return f"TRY_CAST({sign} || {whole} || {point} AS DECIMAL(38,{scale}))"
 

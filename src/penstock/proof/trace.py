@@ -185,7 +185,11 @@ class _Tracer:
         shape = f"SELECT * FROM {silver.relation()} LIMIT 0"
         declared = self.pipeline.silver
         return Recomputation(
-            gold, self.witness.syntax, lambda sql: types(f"SELECT {sql} AS v FROM ({shape})")["v"], declared.order
+            gold,
+            self.witness.syntax,
+            lambda sql: types(f"SELECT {sql} AS v FROM ({shape})")["v"],
+            lambda _, __: False,
+            declared.order,
         ).condition()
 
     # -- forward ------------------------------------------------------------------------------------------------------
