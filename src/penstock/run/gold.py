@@ -19,8 +19,6 @@ from penstock.run.rows import align, micros
 from penstock.run.windows import ALWAYS, ClosedWindows, OpenWindows, merge
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from penstock.engines.contract import Engine
     from penstock.lake.fence import Writer
     from penstock.lake.table import DataFile, Table
@@ -28,12 +26,17 @@ if TYPE_CHECKING:
     from penstock.run.silverwindows import SilverWindows
 
 
+ROW = "_row"
+"""The ordinal of a row, while keys are matched."""
+
+
 @dataclass
 class GoldChange:
-    """Rows to append (windows that closed), rows that replace others, and what overflowed."""
+    """Rows to append (windows that closed), rows that replace those in `files`, and what overflowed."""
 
     appended: list[pa.Table] = field(default_factory=list)
     corrected: list[pa.Table] = field(default_factory=list)
+    files: list[DataFile] = field(default_factory=list)
     overflows: dict[str, int] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
@@ -131,39 +134,47 @@ class GoldKeeper:
     # -- corrections --------------------------------------------------------------------------------------------------
 
     def _correct(self, change: GoldChange, batch: int, late: pa.Table) -> None:
-        """Late rows touched closed windows: merge with the cache, or append, or compute from silver."""
-        if self.plan.mergeable:
-            cached = self._closed.all()
-            if cached is not None:
-                known = self._semi_join(cached, late)
-                if known.num_rows:
-                    touching = self._semi_join(late, known)
-                    merged = merge(self.plan, self._engine, pa.concat_tables([known, touching]))
-                    self._closed.add_late(touching)
-                    self._note(change, change.corrected, self._final(merged))
-                    late = self._anti_join(late, known)
-        if not late.num_rows:
+        """Late rows touched closed windows: append, or merge with the cache, or compute from silver."""
+        existing, change.files = self._locate(late)
+        is_there = self._matches(late, existing)
+        fresh, late = late.filter(pc.invert(is_there)), late.filter(is_there)
+        if not self.plan.mergeable:
+            self._recompute(change, batch, change.appended, fresh)
+            self._recompute(change, batch, change.corrected, late)
             return
-        existing = self._existing(late)
-        fresh = self._anti_join(late, existing) if existing is not None else late
-        if fresh.num_rows and self.plan.mergeable:
-            # No row of the window came before, so its partial is complete.
-            self._append(change, self._final(fresh))
+        if fresh.num_rows:  # no row of the window came before, so its partial is complete
+            self._append(change, self._final(merge(self.plan, self._engine, fresh)))
             self._closed.add(fresh)
-            late = self._semi_join(late, existing) if existing is not None else late.slice(0, 0)
-        if late.num_rows:
-            for rows in self._silver.finals_touched(self.plan, batch, late):
-                self._note(change, change.corrected, self._semi_join(rows, late))
+        cached = self._closed.all()
+        if cached is not None and late.num_rows:
+            known = cached.filter(self._matches(cached, late))
+            is_known = self._matches(late, known)
+            touching, late = late.filter(is_known), late.filter(pc.invert(is_known))
+            if touching.num_rows:
+                merged = merge(self.plan, self._engine, pa.concat_tables([known, touching]))
+                self._closed.add(touching)
+                self._note(change, change.corrected, self._final(merged))
+        self._recompute(change, batch, change.corrected, late)
 
-    def _existing(self, touched: pa.Table) -> pa.Table | None:
-        """The keys of gold rows that exist among the touched windows; None when there are none."""
-        found = []
+    def _recompute(self, change: GoldChange, batch: int, where: list[pa.Table], touched: pa.Table) -> None:
+        """Final rows of the touched windows, from silver."""
+        if touched.num_rows:
+            for rows in self._silver.finals_touched(self.plan, batch, touched):
+                self._note(change, where, rows.filter(self._matches(rows, touched)))
+
+    def _locate(self, touched: pa.Table) -> tuple[pa.Table, list[DataFile]]:
+        """The touched keys that have a gold row, and the files that hold these rows."""
+        pieces, files = [touched.select(self._keys).slice(0, 0)], []
         for file in self._files_holding(touched):
-            for piece in self.table.read(columns=self._keys, files=[file]):
-                rows = self._semi_join(piece.select(self._keys), touched)
-                if rows.num_rows:
-                    found.append(rows)
-        return pa.concat_tables(found) if found else None
+            for rows in self.table.read(columns=self._keys, files=[file]):
+                pieces.append(rows.select(self._keys).cast(pieces[0].schema))
+                files.append(file)
+        keys = pa.concat_tables(pieces)
+        found = self._matches(keys, touched)
+        owners = np.repeat(np.arange(len(files)), [piece.num_rows for piece in pieces[1:]])
+        hit = np.unique(owners[np.asarray(found)]).tolist()
+        holding = {files[at].path: files[at] for at in hit}
+        return keys.filter(found), list(holding.values())
 
     def _files_holding(self, touched: pa.Table) -> list[DataFile]:
         """The live files whose window starts may include a touched one."""
@@ -180,14 +191,14 @@ class GoldKeeper:
 
     def commit(self, writer: Writer, batch: int, change: GoldChange) -> tuple[list[DataFile], int]:
         """Write a change as one commit of `batch`; returns the new files and the table's version."""
-        remove, kept = self._take_out(change.corrected)
+        kept = self._other_rows(change)
         rows = [stamp(table, batch) for table in (*change.appended, *change.corrected) if table.num_rows]
         add: list[DataFile] = []
         if rows or kept:
             add = self.table.write(
                 pa.concat_tables([align(table, self.table.spec.file_schema) for table in (*kept, *rows)])
             )
-        version = self.table.commit(writer, batch=batch, add=add, remove=remove, txns=self._closed_txn()).version
+        version = self.table.commit(writer, batch=batch, add=add, remove=change.files, txns=self._closed_txn()).version
         return add, version
 
     def commit_position(self, writer: Writer) -> None:
@@ -197,20 +208,14 @@ class GoldKeeper:
     def _closed_txn(self) -> dict[str, int]:
         return {} if self.closed_until is None else {closed_until_txn(self.plan.name): self.closed_until}
 
-    def _take_out(self, corrected: Sequence[pa.Table]) -> tuple[list[DataFile], list[pa.Table]]:
-        """The files that hold corrected windows, and their other rows."""
-        touched = [table.select(self._keys) for table in corrected if table.num_rows]
-        if not touched:
-            return [], []
-        keys = pa.concat_tables(touched)
-        remove, kept = [], []
-        for file in self._files_holding(keys):
-            rows = pa.concat_tables(list(self.table.read(files=[file])))
-            others = self._anti_join(rows, keys)
-            if others.num_rows < rows.num_rows:
-                remove.append(file)
-                kept.append(others)
-        return remove, [table for table in kept if table.num_rows]
+    def _other_rows(self, change: GoldChange) -> list[pa.Table]:
+        """The rows of the files that are replaced, without the corrected windows."""
+        if not change.files:
+            return []
+        keys = pa.concat_tables([table.select(self._keys) for table in change.corrected])
+        rows = pa.concat_tables(list(self.table.read(files=change.files)))
+        others = rows.filter(pc.invert(self._matches(rows, keys)))
+        return [others] if others.num_rows else []
 
     # -- small things -------------------------------------------------------------------------------------------------
 
@@ -227,17 +232,16 @@ class GoldKeeper:
             change.overflows[name] = change.overflows.get(name, 0) + entry["counts"]
         where.append(rows.drop_columns(["_overflows"]))
 
-    def _semi_join(self, left: pa.Table, right: pa.Table) -> pa.Table:
-        return self._join("SEMI", left, right)
-
-    def _anti_join(self, left: pa.Table, right: pa.Table) -> pa.Table:
-        return self._join("ANTI", left, right)
-
-    def _join(self, kind: str, left: pa.Table, right: pa.Table) -> pa.Table:
-        """Rows of `left` with (SEMI) or without (ANTI) an equal key in `right`; NULL equals NULL."""
-        same = " AND ".join(f"l.{quoted} IS NOT DISTINCT FROM r.{quoted}" for quoted in map(quote, self._keys))
-        sql = f"SELECT l.* FROM l {kind} JOIN r ON {same}"
-        return self._engine.query(sql, {"l": left, "r": right.select(self._keys)}).cast(left.schema)
+    def _matches(self, left: pa.Table, right: pa.Table) -> pa.Array:
+        """For each row of `left` whether `right` has a row of the same window and group; NULL equals NULL."""
+        mask = np.zeros(left.num_rows, np.bool_)
+        if left.num_rows and right.num_rows:
+            numbered = left.select(self._keys).append_column(ROW, pa.array(np.arange(left.num_rows)))
+            same = " AND ".join(f"l.{name} IS NOT DISTINCT FROM r.{name}" for name in map(quote, self._keys))
+            sql = f"SELECT l.{ROW} FROM l SEMI JOIN r ON {same}"
+            found = self._engine.query(sql, {"l": numbered, "r": right.select(self._keys)})
+            mask[found[ROW].to_numpy()] = True
+        return pa.array(mask)
 
 
 def quote(name: str) -> str:

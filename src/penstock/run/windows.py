@@ -54,6 +54,10 @@ class Partials:
             self._replace(merge(self._plan, self._engine, pa.concat_tables(self._pieces)))
         return self._pieces[0] if self._pieces else None
 
+    def unmerged(self) -> pa.Table | None:
+        """Everything, perhaps several rows per window and group; None when there is nothing."""
+        return pa.concat_tables(self._pieces) if self._pieces else None
+
     def take_before(self, start: int) -> pa.Table | None:
         """Remove and return, merged, the windows that start before `start` (microseconds)."""
         taken, kept = [], []
@@ -127,11 +131,8 @@ class ClosedWindows:
             self._partials.add(kept)
 
     def all(self) -> pa.Table | None:
-        return self._partials.merged()
-
-    def add_late(self, partials: pa.Table) -> None:
-        """Merge late rows' partials into windows that are already here."""
-        self._partials.add(partials)
+        """What is known, with several rows for a window that late rows have touched; None for nothing."""
+        return self._partials.unmerged()
 
 
 def merge(plan: GoldPlan, engine: Engine, partials: pa.Table) -> pa.Table:
