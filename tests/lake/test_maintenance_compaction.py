@@ -412,11 +412,11 @@ def test_zorder_clusters_by_every_column(tmp_path: Path, monkeypatch: pytest.Mon
         table.commit(writer, batch=batch, add=table.write(rows))
     before = content(table)
     size = sum(file.size for file in table.files())
-    optimize(table, writer, zorder=["x", "y"], target_bytes=size // 16)
+    optimize(table, writer, zorder=["x", "y"], target_bytes=size // 64)
     assert content(open_lake(tmp_path).table("silver/s")) == before
     files = table.files()
-    assert 12 <= len(files) <= 40
-    for column, value in (("x", 500), ("y", "0500")):
+    assert 50 <= len(files) <= 80
+    for column, value in (("x", 300), ("y", "0300")):
         hit = [file for file in files if file.stats[column][0] <= value <= file.stats[column][1]]
         assert len(hit) <= len(files) * 0.4, column
 

@@ -33,8 +33,13 @@ def merge_sorted(streams: Sequence[Iterator[pa.Table]], sort: Sequence[str], sch
                     exhausted[index] = True
                 else:
                     waiting[index] = piece.select(schema.names).cast(schema)
-        if all(table.num_rows == 0 for table in waiting):
+        filled = [index for index, table in enumerate(waiting) if table.num_rows]
+        if not filled:
             return
+        if len(filled) == 1:  # the other streams have ended
+            yield waiting[filled[0]]
+            waiting[filled[0]] = schema.empty_table()
+            continue
         ready, waiting = _take_ready(waiting, exhausted, sort)
         yield ready
 

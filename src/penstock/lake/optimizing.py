@@ -99,7 +99,7 @@ def _write_zordered(
     decoded = _decoded_bytes(table, files)
     stored = sum(file.size for file in files)
     per_file = max(1, int(target_bytes * decoded / max(1, stored)))
-    buckets = min(ZORDER_BUCKETS_MAX, 1 + decoded // MERGE_BYTES_MAX)
+    buckets = min(ZORDER_BUCKETS_MAX, 1 + decoded // (MERGE_BYTES_MAX // 2))
     splits = np.quantile(order.keys(sample), np.arange(1, buckets) / buckets, method="nearest").astype(np.uint64)
     ordered = _ordered(table, files, order, splits)
     pieces = pieces_up_to(ordered, PARQUET_ROW_GROUP_ROWS_MAX, min(PARQUET_ROW_GROUP_BYTES_MAX, max(1, per_file // 4)))
