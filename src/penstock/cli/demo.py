@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from penstock.cli.output import count, duration, print_facts, print_table, size
+from penstock.cli.output import count, duration, moment, print_facts, print_table, size
 from penstock.cli.progress import Counter
 from penstock.cli.session import Session, pass_session
 from penstock.cli.traces import print_trace
@@ -138,7 +138,8 @@ def _trace(project: Project) -> None:
     _heading(7, "One bar, back to the bytes")
     (bar,) = project.sql(BAR).to_pylist()
     where = f"instrument_id = '{bar['instrument_id']}' and window_start = '{bar['window_start']}'"
-    _say(f"A bar is a claim. This is what the one of {bar['instrument_id']} at {bar['window_start']} was made from:")
+    name = f"{bar['instrument_id']} at {moment(bar['window_start'])}"
+    _say(f"A bar is a claim. This is what the one of {name} was made from:")
     print_trace(project.trace("gold.bars_1m", where=where))
 
 
