@@ -3,9 +3,9 @@
 `compile` is the way in (`compile.py`); `nouns.py` says what it gives.
 """
 
+from penstock.plan.arrowfunctions import ArrowFunction
 from penstock.plan.compile import compile, findings  # noqa: A004 - the word of the trade
 from penstock.plan.gold import GoldPlan, compile_gold
 from penstock.plan.nouns import Plan, RefinePlan
-from penstock.plan.strict import ArrowFunction
 
 __all__ = ["ArrowFunction", "GoldPlan", "Plan", "RefinePlan", "compile", "compile_gold", "findings"]

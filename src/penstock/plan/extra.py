@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from penstock.plan.forms import FIRST_OF_KEYS
 from penstock.plan.sqltext import let, literal, text_list
-from penstock.plan.strict import FIRST_OF_KEYS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

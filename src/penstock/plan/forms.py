@@ -65,6 +65,12 @@ SQL_TYPES = {
 STRICT_JSON = "penstock_json_fault"
 """The Arrow function (`strict.py`) that says what keeps bytes from being JSON; NULL for nothing."""
 
+FIRST_OF_KEYS = "penstock_json_first_of_keys"
+"""The Arrow function (`strict.py`) that drops all but the first of duplicate keys of an object."""
+
+LOCAL_INSTANT = "penstock_local_instant"
+"""The Arrow function (`localtimes.py`) that finds the instant of a local time."""
+
 EXACT_NUMBER = "penstock_exact_number"
 """The Arrow function (`numbers.py`) that writes a number in any notation out plainly."""
 

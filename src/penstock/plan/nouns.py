@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
     from penstock.model.pipeline import Pipeline
     from penstock.model.types import ColumnType
+    from penstock.plan.arrowfunctions import ArrowFunction
     from penstock.plan.gold import GoldPlan
-    from penstock.plan.strict import ArrowFunction
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from penstock.model.pipeline import CsvFormat, TextFormat
 from penstock.plan import derived, expressions, keys, verdict
+from penstock.plan.arrowfunctions import FUNCTIONS
 from penstock.plan.casts import cast
 from penstock.plan.csvformat import CsvStage, csv_headers
 from penstock.plan.forms import text_of
@@ -20,7 +21,6 @@ from penstock.plan.jsonformat import JsonStage
 from penstock.plan.nouns import RefinePlan
 from penstock.plan.numbers import is_number
 from penstock.plan.stage import Taken
-from penstock.plan.strict import FUNCTIONS
 from penstock.plan.textformat import TextStage
 
 if TYPE_CHECKING:

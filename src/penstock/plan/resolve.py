@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from penstock.model.finding import Finding
-from penstock.model.pipeline import NOWHERE, TextFormat
+from penstock.model.pipeline import NOWHERE, CsvFormat, TextFormat
 from penstock.model.types import ColumnType
 from penstock.plan import expressions, times
 from penstock.plan.order import levels
@@ -62,6 +62,7 @@ def resolve(pipeline: Pipeline, references: References) -> Resolved:
         else:
             types[column.name] = found
     for column in silver.columns:
+        findings += _path_findings(column, pipeline)
         findings += _column_findings(column, types, references, {item.name: item.key for item in pipeline.references})
     # A lookup whose type is unknown has its finding already; text keeps the expressions that use it from another.
     scope = SYSTEM_TYPES | {column.name: types.get(column.name, ColumnType("string")) for column in silver.columns}
@@ -162,6 +163,19 @@ def _column_findings(
                 Finding(column.mark, "format", message, "Use the specifiers of strptime, e.g. %Y-%m-%d %H:%M:%S.")
             )
     return found
+
+
+def _path_findings(column: Column, pipeline: Pipeline) -> list[Finding]:
+    """Whether the records' format can have a value at the column's path."""
+    path, record_format = column.path, pipeline.source.format
+    if path is None or path.is_meta:
+        return []
+    is_flat = isinstance(record_format, CsvFormat) or (isinstance(record_format, TextFormat) and not record_format.json)
+    if is_flat and len(path.steps) > 1:
+        message = f"column {column.name}: a field of {record_format.kind} has no members, so there is no {path}"
+        repair = "Put a name with a dot in it in quotes: from: '\"a.b\"'."
+        return [Finding(column.mark, "path", message, repair)]
+    return []
 
 
 def _lookup_findings(

@@ -8,38 +8,18 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import orjson
 import pyarrow as pa
 
 from penstock.limits import JSON_NESTING_MAX
-from penstock.plan.forms import EXACT_NUMBER, STRICT_JSON
-from penstock.plan.numbers import exact_texts
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-FIRST_OF_KEYS = "penstock_json_first_of_keys"
-"""The Arrow function that drops all but the first of duplicate keys of an object."""
 
 _STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _NOT_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 _STEPS = np.zeros(256, np.int64)
 _STEPS[[ord("["), ord("{")]] = 1
 _STEPS[[ord("]"), ord("}")]] = -1
-
-
-@dataclass(frozen=True)
-class ArrowFunction:
-    """A function the refine SQL calls, over Arrow arrays; the engine registers it. Types are DuckDB's names."""
-
-    name: str
-    arguments: tuple[str, ...]
-    returns: str
-    call: Callable[..., pa.Array]
 
 
 def nesting(value: bytes) -> int:
@@ -91,18 +71,12 @@ def _after_blanks(text: str, position: int) -> int:
     return position
 
 
-def _json_faults(values: pa.Array) -> pa.Array:
+def json_faults(values: pa.Array) -> pa.Array:
+    """`json_fault` of each row."""
     return pa.array([None if value is None else json_fault(value) for value in values.to_pylist()], pa.string())
 
 
-def _firsts_of_keys(values: pa.Array) -> pa.Array:
+def firsts_of_keys(values: pa.Array) -> pa.Array:
+    """`first_of_keys` of each row."""
     found = [None if value is None else first_of_keys(value.encode()).decode() for value in values.to_pylist()]
     return pa.array(found, pa.string())
-
-
-FUNCTIONS = (
-    ArrowFunction(EXACT_NUMBER, ("VARCHAR", "INTEGER", "INTEGER"), "VARCHAR", exact_texts),
-    ArrowFunction(STRICT_JSON, ("BLOB",), "VARCHAR", _json_faults),
-    ArrowFunction(FIRST_OF_KEYS, ("VARCHAR",), "VARCHAR", _firsts_of_keys),
-)
-"""Every function the refine SQL may call."""

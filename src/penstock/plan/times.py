@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from penstock.plan.forms import Cast
+from penstock.plan.forms import LOCAL_INSTANT, Cast
 from penstock.plan.numbers import exact_number, trimmed
 from penstock.plan.sqltext import literal
 
@@ -122,7 +122,7 @@ def _iso(column: Column, text: str) -> Cast:
     local = slow.add(f"CASE WHEN {fits} THEN TRY_CAST({written} AS TIMESTAMP) END")
     minutes = f"CAST('0' || substr(replace({part}.zone, ':', ''), 4, 2) AS INTEGER)"
     ahead = f"to_minutes(60 * CAST(substr({part}.zone, 2, 2) AS INTEGER) + {minutes})"
-    named = _instant(slow, local, column)
+    named = _instant(local, column)
     instant = slow.add(
         f"CASE WHEN {part}.zone = '' THEN {named} WHEN upper({part}.zone) = 'Z' THEN {local} AT TIME ZONE 'UTC' "
         f"WHEN left({part}.zone, 1) = '-' THEN ({local} + {ahead}) AT TIME ZONE 'UTC' "
@@ -138,7 +138,7 @@ def _iso(column: Column, text: str) -> Cast:
     else:
         pattern = literal(_PLAIN)
         naive = fast.add(f"CASE WHEN regexp_full_match({plain}, {pattern}) THEN TRY_CAST({plain} AS TIMESTAMP) END")
-        read = fast.add(_instant(fast, naive, column))
+        read = fast.add(_instant(naive, column))
     return Cast(tuple(fast.sql), in_range(read), tuple(slow.sql))
 
 
@@ -146,7 +146,7 @@ def _formatted(column: Column, text: str, text_format: str) -> Cast:
     steps = _Steps("p")
     read = steps.add(_parsed(text_format, steps, steps.add(text)))
     if not _reads(text_format, "zZ"):
-        read = steps.add(_instant(steps, read, column))
+        read = steps.add(_instant(read, column))
     return Cast(tuple(steps.sql), in_range(read))
 
 
@@ -167,16 +167,8 @@ def _reads(text_format: str, letters: str) -> bool:
     return bool(re.search(f"%-?[{letters}]", text_format.replace("%%", "")))
 
 
-def _instant(steps: _Steps, local: str, column: Column) -> str:
+def _instant(local: str, column: Column) -> str:
     """The instant of a local time in the column's zone: NULL in a gap, in an overlap the one that `fold` says."""
     if column.timezone in (None, "UTC"):
         return f"{local} AT TIME ZONE 'UTC'"
-    zone = literal(column.timezone or "UTC")
-    candidates = []
-    for days in (-1, 1):
-        # The offset that the zone has about a day before or after: around a change these are the two there are.
-        near = f"({local} AT TIME ZONE 'UTC' + to_days({days}))"
-        offset = f"(({near} AT TIME ZONE {zone}) - ({near} AT TIME ZONE 'UTC'))"
-        candidates.append(steps.add(f"({local} - {offset}) AT TIME ZONE 'UTC'"))
-    there = [f"CASE WHEN {candidate} AT TIME ZONE {zone} = {local} THEN {candidate} END" for candidate in candidates]
-    return f"{'greatest' if column.fold == 'later' else 'least'}({', '.join(there)})"
+    return f"{LOCAL_INSTANT}({local}, {literal(column.timezone or 'UTC')}, {column.fold == 'later'})"
