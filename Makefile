@@ -8,7 +8,7 @@ WORKERS ?= 2
 LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test integration bench docs lock clean
+.PHONY: help setup demo check test integration bench docs golden lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ bench: setup ## Measure this machine
 
 docs: setup ## Write the generated reference pages again
 	$(BIN)/python tools/reference.py
+
+golden: setup ## Write the golden answers of tests/pipelines again (CASE=name for one); read the difference
+	$(BIN)/python tools/golden.py $(CASE)
 
 lock: setup ## Resolve the dependencies again (UPGRADE=--upgrade for newer versions)
 	$(LOCK) $(UPGRADE) --output-file requirements/run.lock

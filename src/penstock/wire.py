@@ -21,9 +21,11 @@ from penstock.lake.storage import LocalStorage
 from penstock.limits import TRACE_ROWS_MAX
 from penstock.model.position import Place
 from penstock.ops import cases, facts, maintaining, running, simulation
-from penstock.ops.checking import check_pipelines
+from penstock.ops.checking import check_pipelines, reference_columns
 from penstock.ops.contexts import contexts, parser
 from penstock.ops.ingest import Ingested, Pusher
+from penstock.plan import compile as compile_plan
+from penstock.plan.explain import Explanation, explain
 from penstock.proof import rejects
 from penstock.proof.audit import audit
 from penstock.proof.trace import trace_back, trace_forward
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from penstock.lake.table import Table
     from penstock.model.finding import Finding
     from penstock.model.pipeline import Pipeline
+    from penstock.plan import Plan
     from penstock.proof.facts import Trace
     from penstock.proof.rejects import Reject, RejectCount
     from penstock.proof.report import AuditReport
@@ -109,6 +112,16 @@ class Project:
     def check(self) -> tuple[Finding, ...]:
         """Every finding about the project's files; empty when it can run."""
         return self._loaded.findings or check_pipelines(self.pipelines, self.folder, self.settings)
+
+    def explain(self, pipelines: Sequence[str] = ()) -> dict[str, Explanation]:
+        """What each pipeline will do: tables, columns with types and lineage, SQL, rules.
+
+        Raises:
+            DeclarationError: a file of the project, or a reference, has findings.
+        """
+        chosen = self._chosen(pipelines)
+        self._require_sound()
+        return {pipeline.name: explain(self._plan(pipeline)) for pipeline in chosen}
 
     def test(self, names: Sequence[str] = ()) -> Iterator[cases.CaseResult]:
         """Run the project's tests, or those named, one after the other.
@@ -362,11 +375,17 @@ class Project:
             report=report,
         )
 
-    # -- names --------------------------------------------------------------------------------------------------------
+    # -- names and plans -----------------------------------------------------------------------------------------------
 
     def _require_sound(self) -> None:
         if self._loaded.findings:
             raise DeclarationError(self._loaded.findings)
+
+    def _plan(self, pipeline: Pipeline) -> Plan:
+        references, broken = reference_columns(pipeline, self.folder)
+        if broken:
+            raise DeclarationError(broken)
+        return compile_plan(pipeline, references)
 
     def _chosen(self, names: Sequence[str]) -> tuple[Pipeline, ...]:
         """The pipelines named, or all."""

@@ -30,12 +30,12 @@ def command(session: Session, pipelines: tuple[str, ...], as_json: bool) -> None
             click.echo()
         click.echo(click.style(f"pipeline {name}", bold=True))
         for table in explanation.tables:
-            click.echo(f"\n{click.style(table.name, bold=True)}")
+            click.echo(f"\n{click.style(table.name.replace('/', '.'), bold=True)}\n{table.meaning}\n")
             print_table(
                 ("column", "type", "from"), [(column.name, column.type, column.lineage) for column in table.columns]
             )
         click.echo(f"\n{click.style('rules', bold=True)}")
-        print_table(("rule", "otherwise", "meaning"), explanation.rules)
+        print_table(("rule", "if not", "meaning"), explanation.rules)
         click.echo(f"\n{click.style('refine', bold=True)}\n{explanation.refine_sql}")
         for gold, sql in explanation.gold_sql:
-            click.echo(f"\n{click.style(gold, bold=True)}\n{sql}")
+            click.echo(f"\n{click.style(gold.replace('/', '.'), bold=True)}\n{sql}")

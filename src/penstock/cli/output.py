@@ -54,10 +54,14 @@ def print_table(headers: Sequence[str], rows: Iterable[Sequence[object]], number
     for row in rows:
         table.add_row(*(Text(printable(value)) for value in row))
     target = console()
-    if not terminal:
-        target = console()
-        target.width = UNLIMITED_WIDTH
-    target.print(table, crop=terminal)
+    if terminal:
+        target.print(table)
+        return
+    target.width = UNLIMITED_WIDTH
+    with target.capture() as captured:
+        target.print(table, crop=False)
+    for line in captured.get().splitlines():
+        click.echo(line.rstrip())
 
 
 def print_facts(facts: Iterable[tuple[str, object]]) -> None:
