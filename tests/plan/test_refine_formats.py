@@ -11,7 +11,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from penstock.model.pipeline import CsvFormat, PushSource, Source, TextFormat
+from penstock.model.pipeline import CsvFormat, Expression, PushSource, Source, TextFormat
 from penstock.plan.resolve import resolve
 from penstock.plan.textformat import group_names
 from plan.refining import Refinery, column, pipeline, refine
@@ -187,6 +187,15 @@ def test_text_groups_and_members_of_the_json_group() -> None:
     assert rows[0]["_extra"] == '{"user":"bob","z":2.50,"y":[1,{"a":null}]}'
     assert [row["_extra"] for row in rows[1:]] == [None, '{"payload":[1.50]}', None]
     assert [row["_failed"] for row in rows] == [[], [], [], ["type:price"]]
+
+
+def test_a_member_that_only_where_reads_is_kept_as_undeclared() -> None:
+    source = Source(
+        PushSource(), TextFormat("(?P<at>[^ ]*) (?P<payload>.*)", json="payload"), where=Expression("kind = 't'")
+    )
+    rows = refine(pipeline(column("n", "int64"), source=source), b'1 {"kind":"t","n":3}', b'1 {"kind":"u","n":3}')
+    assert [row["_status"] for row in rows] == [0, 2]
+    assert rows[0]["_extra"] == '{"at":"1","kind":"t"}'
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,7 @@ class TextStage:
         self._pattern = _portable(text_format.pattern)
         self._groups = group_names(text_format.pattern)
         self._json_paths: dict[FieldPath, tuple[str | int, ...]] = {}
+        self._column_paths: set[FieldPath | None] = set()
 
     def open(self, paths: Sequence[FieldPath]) -> tuple[Layers, Mapping[FieldPath, Field]]:
         meta = MetaFields(paths)
@@ -96,6 +97,7 @@ class TextStage:
         return layers, fields
 
     def judge(self, layers: Layers, taken: Sequence[Taken]) -> None:
+        self._column_paths = {item.column.path for item in taken}
         excerpt = f"left(e._text, {DETAIL_VALUE_CHARACTERS_MAX})"
         unreadable = (
             f"CASE WHEN strlen(e._text) <> e._size THEN concat('not UTF-8: ', {excerpt}) "
@@ -111,7 +113,9 @@ class TextStage:
                 member = f"[{{'name': {literal(name)}, 'value': to_json({self._group(name)})}}]"
                 parts.append(f"CASE WHEN {self._group(name)} IS NOT NULL THEN {member} ELSE [] END")
         if self._format.json is not None and self._format.json not in whole_roots:
-            taken = [str(steps[1]) for steps in self._json_paths.values() if len(steps) == 2]
+            # What only `where` reads is in no column, so it is undeclared.
+            paths = [steps for path, steps in self._json_paths.items() if path in self._column_paths]
+            taken = [str(steps[1]) for steps in paths if len(steps) == 2]
             kept = f"lambda m: NOT list_contains({text_list(taken)}, m.name)"
             members = f"list_filter({members_of_object('e._document')}, {kept})"
             whole = f"[{{'name': {literal(self._format.json)}, 'value': CAST(e._document AS JSON)}}]"
