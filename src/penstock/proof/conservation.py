@@ -14,9 +14,9 @@ import numpy as np
 
 from penstock.limits import AUDIT_CHUNK_ROWS_MAX
 from penstock.model.batch import Disposition
-from penstock.model.columns import BATCH, FLAGS, INDEX, PLACE
+from penstock.model.columns import BATCH, FLAGS, INDEX, OFFSET, PLACE
 from penstock.proof.events import RAW_COLUMNS, EventSql
-from penstock.proof.places import Places, pack_numbers
+from penstock.proof.places import GROUP, PLACE_SQL, Places, group_text, pack
 from penstock.proof.report import Law
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from penstock.proof.tables import View
     from penstock.proof.witness import Arrays, Witness
 
-_NUMBERS = ", ".join(f"coalesce({name}, -1)::BIGINT AS {name}" for name in PLACE)
 _QUARANTINED, _DUPLICATE = 1, 2
 
 
@@ -68,22 +67,26 @@ class _Chunk:
         inside = f"{BATCH} BETWEEN {first} AND {last}"
         arrays = check.witness.arrays
         self._inside = inside
-        self._bronze = arrays(f"SELECT {_NUMBERS}, {BATCH} FROM ({check.bronze.select([*PLACE, BATCH], inside)})")
+        self._bronze = arrays(f"SELECT {PLACE_SQL}, {BATCH} FROM ({check.bronze.select([*PLACE, BATCH], inside)})")
         self._silver = arrays(
-            f"SELECT {_NUMBERS}, coalesce({INDEX}, -1)::BIGINT AS {INDEX}, {BATCH}, coalesce(len({FLAGS}), 0) > 0 AS "
+            f"SELECT {PLACE_SQL}, coalesce({INDEX}, -1)::BIGINT AS {INDEX}, {BATCH}, coalesce(len({FLAGS}), 0) > 0 AS "
             f"flagged FROM ({check.silver.select([*PLACE, INDEX, BATCH, FLAGS], inside)})"
         )
         kinds = f"WHEN '{Disposition.QUARANTINED}' THEN {_QUARANTINED} WHEN '{Disposition.DUPLICATE}' THEN {_DUPLICATE}"
         self._rejects = arrays(
-            f"SELECT {_NUMBERS}, coalesce({INDEX}, -1)::BIGINT AS {INDEX}, {BATCH}, "
+            f"SELECT {PLACE_SQL}, coalesce({INDEX}, -1)::BIGINT AS {INDEX}, {BATCH}, "
             f"CASE disposition {kinds} ELSE 0 END AS kind "
             f"FROM ({check.rejects.select([*PLACE, INDEX, BATCH, 'disposition'], inside)})"
         )
 
     def check(self) -> None:
         self._places = Places(self._bronze)
-        self._batch_of = self._bronze[BATCH][self._places.row]
-        self._note(Law.CONSERVATION, "bronze", "records are there twice", self._bronze, self._places.repeated)
+        self._batch_of = np.zeros(self._places.size, np.int64)
+        self._batch_of[self._places.slot] = self._bronze[BATCH]
+        if (self._places.times > 1).any():
+            again = np.flatnonzero(self._places.times[self._places.slot] > 1)
+            extra = int((self._places.times[self._places.times > 1] - 1).sum())
+            self._note(Law.CONSERVATION, "bronze", "records are there twice", self._bronze, again, extra)
         self._check_ranges()
         events = self._events_per_record()
         self._base = np.concatenate([[0], np.cumsum(events)])
@@ -101,7 +104,7 @@ class _Chunk:
         present = (times_accepted + times_rejected) > 0
         self._note_events("silver", "events are neither in silver nor in rejects", chosen & ~present)
         self._note_events("silver", "events are there though `where` does not select them", ~chosen & present)
-        self._check_counts(np.bincount(self._record_of(np.flatnonzero(~chosen)), minlength=len(self._places)))
+        self._check_counts(np.bincount(self._record_of(np.flatnonzero(~chosen)), minlength=self._places.size))
         self._check_rules()
 
     # -- bronze against the ledger's ranges ----------------------------------------------------------------------------
@@ -110,36 +113,39 @@ class _Chunk:
         ledger, places = self._check.ledger, self._places
         ranges = ledger.ranges
         rows = np.flatnonzero((ranges["batch"] >= self._first) & (ranges["batch"] <= self._last))
-        packed = pack_numbers(ranges["source"][rows], ranges["partition"][rows])
-        covered = np.zeros(len(places), np.bool_)
-        other = np.zeros(len(places), np.bool_)
-        for row, partition in zip(rows.tolist(), packed.tolist(), strict=True):
+        groups = pack(ranges["source"][rows], ranges["partition"][rows])
+        covered = np.zeros(places.size, np.bool_)
+        other = np.zeros(places.size, np.bool_)
+        present = places.times > 0
+        for row, group in zip(rows.tolist(), groups.tolist(), strict=True):
             start, end = int(ranges["start"][row]), int(ranges["end"][row])
-            low, high = places.slice_of(partition, start, end)
+            low, high = places.between(group, start, end)
             covered[low:high] = True
             other[low:high] |= self._batch_of[low:high] != ranges["batch"][row]
-            if high - low != end - start:
-                self._missing(partition, start, end, places.offset[low:high], int(ranges["batch"][row]))
+            here = present[low:high]
+            if int(np.count_nonzero(here)) != end - start:
+                found = np.array([places.offset(low + slot) for slot in _edges(here)], np.int64)
+                self._missing(group, start, end, found, int(np.count_nonzero(here)), int(ranges["batch"][row]))
         for message, wrong in (
-            ("records are outside of the ledger's ranges", ~covered),
-            ("records have another batch than the ledger's range they are in", other),
+            ("records are outside of the ledger's ranges", present & ~covered),
+            ("records have another batch than the ledger's range they are in", present & other),
         ):
-            numbers = np.flatnonzero(wrong)
-            self._broken(Law.CONSERVATION, "bronze", message, [places.text(n) for n in numbers[:10]], len(numbers))
+            slots = np.flatnonzero(wrong)
+            shown = [places.text(slot) for slot in slots[:10].tolist()]
+            self._broken(Law.CONSERVATION, "bronze", message, shown, len(slots))
 
-    def _missing(self, partition: int, start: int, end: int, found: NDArray[np.int64], batch: int) -> None:
-        """Report the gaps between the offsets that are there."""
+    def _missing(self, group: int, start: int, end: int, found: NDArray[np.int64], held: int, batch: int) -> None:
+        """Report the gaps between the offsets that are there. `found` has those at the edges of gaps."""
         edges = np.concatenate([[start - 1], found, [end]])
         gaps = np.flatnonzero(np.diff(edges) > 1)
-        prefix = f"{partition >> 32}/{partition & 0xFFFFFFFF}"
-        shown = [f"{prefix}/{edges[gap] + 1}..{edges[gap + 1]}" for gap in gaps[:10].tolist()]
+        shown = [f"{group_text(group)}/{edges[gap] + 1}..{edges[gap + 1]}" for gap in gaps[:10].tolist()]
         self._check.report.broken(
             Law.CONSERVATION,
             self._check.bronze.name,
             "records are missing",
             batch=batch,
             places=shown,
-            total=end - start - len(found),
+            total=end - start - held,
         )
 
     # -- events --------------------------------------------------------------------------------------------------------
@@ -148,10 +154,10 @@ class _Chunk:
         return f"({self._check.bronze.select(RAW_COLUMNS, self._inside)})"
 
     def _events_per_record(self) -> NDArray[np.int64]:
-        events = np.ones(len(self._places), np.int64)
+        events = (self._places.times > 0).astype(np.int64)
         reading = self._events
         if reading.source.records is not None:
-            counted = self._check.witness.arrays(reading.counts(self._raw()))
+            counted = self._check.witness.arrays(_placed(reading.counts(self._raw()), "events"))
             number = self._places.find(counted)
             events[number[number >= 0]] = counted["events"][number >= 0]
         return events
@@ -161,7 +167,7 @@ class _Chunk:
         chosen = np.ones(total, np.bool_)
         reading = self._events
         if reading.source.where is not None:
-            judged = self._check.witness.arrays(reading.selected(self._raw()))
+            judged = self._check.witness.arrays(_placed(reading.selected(self._raw()), INDEX, "chosen"))
             number = self._places.find(judged)
             known = number >= 0
             chosen[self._base[number[known]] + judged[INDEX][known]] = judged["chosen"][known]
@@ -171,7 +177,7 @@ class _Chunk:
         """The ordinals of the events that the rows of a table stand for; what stands for none is reported."""
         number = self._places.find(rows)
         known = number >= 0
-        if len(self._batch_of):
+        if self._places.size:
             known &= self._batch_of[number] == rows[BATCH]
         message = "rows have no record of the same batch in bronze"
         self._note(Law.CONSERVATION, table, message, rows, np.flatnonzero(~known))
@@ -202,7 +208,8 @@ class _Chunk:
             return np.bincount(batches - self._first, minlength=size)
 
         skipped = np.zeros(size, np.int64)
-        np.add.at(skipped, self._batch_of - self._first, skipped_of_record)
+        some = np.flatnonzero(skipped_of_record)
+        np.add.at(skipped, self._batch_of[some] - self._first, skipped_of_record[some])
         kind = self._rejects["kind"]
         found = {
             "records": per_batch(self._bronze[BATCH]),
@@ -258,14 +265,17 @@ class _Chunk:
 
     # -- reporting -----------------------------------------------------------------------------------------------------
 
-    def _note(self, law: Law, table: str, message: str, rows: Arrays, wrong: NDArray[np.int64]) -> None:
+    def _note(
+        self, law: Law, table: str, message: str, rows: Arrays, wrong: NDArray[np.int64], total: int | None = None
+    ) -> None:
         """Report rows of a table by their places."""
         shown = []
         for row in wrong[:10].tolist():
-            place = "/".join(str(rows[name][row]) for name in PLACE)
+            place = f"{group_text(int(rows[GROUP][row]))}/{rows[OFFSET][row]}"
             shown.append(f"{place}#{rows[INDEX][row]}" if INDEX in rows else place)
         batches = np.unique(rows[BATCH][wrong]) if len(wrong) else wrong
-        self._broken(law, table, message, shown, len(wrong), int(batches[0]) if len(batches) == 1 else None)
+        one = int(batches[0]) if len(batches) == 1 else None
+        self._broken(law, table, message, shown, len(wrong) if total is None else total, one)
 
     def _note_events(self, table: str, message: str, wrong: NDArray[np.bool_]) -> None:
         """Report events by their ordinals."""
@@ -285,3 +295,19 @@ class _Chunk:
         if total:
             view = {"bronze": self._check.bronze, "silver": self._check.silver, "rejects": self._check.rejects}[table]
             self._check.report.broken(law, view.name, message, batch=batch, places=places, total=total)
+
+
+def _placed(sql: str, *columns: str) -> str:
+    """SQL of the places of a query's rows, as `Places` reads them, with some of its columns."""
+    return f"SELECT {', '.join([PLACE_SQL, *columns])} FROM ({sql})"
+
+
+def _edges(present: NDArray[np.bool_]) -> list[int]:
+    """The positions of what is present beside something that is not, or at an end."""
+    inside = np.flatnonzero(present)
+    if not len(inside):
+        return []
+    beside = np.ones(len(inside), np.bool_)
+    beside[1:-1] = (np.diff(inside)[1:] > 1) | (np.diff(inside)[:-1] > 1)
+    found: list[int] = inside[beside].tolist()
+    return found

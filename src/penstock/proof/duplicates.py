@@ -118,10 +118,12 @@ class DuplicateCheck:
             [*PLACE, INDEX, TIMESTAMP, BATCH, "value", *_WINNER], f"{among} AND coalesce(winner_offset, 0) {share}"
         )
         losers = f"SELECT * EXCLUDE (value, text){values} FROM (SELECT *, TRY(decode(value)) AS text FROM ({raw}))"
+        self.witness.run(f"CREATE OR REPLACE TEMP TABLE losers AS {losers}")
         columns = sorted({*PLACE, INDEX, BATCH, *derived, silver.event_time})
-        winners = self.silver.select(columns, f"{BATCH} <= {self.batch_max} AND {OFFSET} {share}")
-        pairs = zip(_WINNER, (*PLACE, INDEX), strict=True)
-        on = " AND ".join(f"l.{theirs} = w.{ours}" for theirs, ours in pairs)
+        accepted = self.silver.select(columns, f"{BATCH} <= {self.batch_max} AND {OFFSET} {share}")
+        on = " AND ".join(f"l.{theirs} = w.{ours}" for theirs, ours in zip(_WINNER, (*PLACE, INDEX), strict=True))
+        # The few winners are picked out of silver first; a plain left join would hold all of silver in memory.
+        winners = f"SELECT w.* FROM ({accepted}) w SEMI JOIN losers l ON {on}"
         sides = [", ".join(f"{side}.{name}" for name in (BATCH, *PLACE, INDEX)) for side in "wl"]
         before = f"({sides[0]}) < ({sides[1]})"
         differs = [f"(l.{quote('own ' + name)} <> {self._comparable(name)})" for name in derived]
@@ -134,7 +136,7 @@ class DuplicateCheck:
         )
         self.witness.run(
             f"CREATE OR REPLACE TEMP TABLE wrong_winners AS SELECT * FROM (SELECT l.{SOURCE}, l.{PARTITION}, "
-            f"l.{OFFSET}, l.{INDEX}, l.{BATCH}, {verdict} AS wrong FROM ({losers}) l LEFT JOIN ({winners}) w ON {on}) "
+            f"l.{OFFSET}, l.{INDEX}, l.{BATCH}, {verdict} AS wrong FROM losers l LEFT JOIN ({winners}) w ON {on}) "
             f"WHERE wrong IS NOT NULL"
         )
         self._report_winners()
@@ -157,6 +159,7 @@ class DuplicateCheck:
                 total=row["total"],
             )
         self.witness.run("DROP TABLE wrong_winners")
+        self.witness.run("DROP TABLE losers")
 
     def _derivations(self) -> dict[str, str]:
         """For key columns (and the event time) that can be read off the raw bytes simply: SQL of the loser's value,
