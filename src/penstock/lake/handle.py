@@ -133,11 +133,13 @@ class Handle:
 
     def add_columns(self, fields: Sequence[pa.Field], txns: Mapping[str, int], commit: str) -> bool:
         """Write an entry that adds columns at the end; as `commit`."""
-        return self._attempt(
+        written = self._attempt(
             self._delta.alter.add_columns,
             [Field.from_arrow(field.with_nullable(True)) for field in fields],
             commit_properties=_properties(txns, {log.SEAL: log.seal((), (), txns), log.COMMIT: commit}),
         )
+        self._schema = self._delta.schema()  # unlike a write, `alter` advances the handle by itself
+        return written
 
     def checkpoint(self) -> None:
         """Write a checkpoint of this handle's version, which is not durable yet."""
