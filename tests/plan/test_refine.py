@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from penstock.limits import JSON_NESTING_MAX
 from penstock.model.pipeline import Action, Column, Expression, JsonFormat, Lookup, PushSource, Reference, Rule, Source
 from penstock.model.types import ColumnType
+from penstock.plan.nouns import in_order
 from penstock.plan.resolve import resolve
 from plan import oracle
 from plan.refining import NOW, Refinery, column, path, pipeline, records, refine
@@ -392,6 +393,18 @@ def test_threads_pieces_and_batch_splits_change_nothing() -> None:
     assert Refinery(KEYED, threads=4).table(pieces).equals(whole)
     split = [Refinery(KEYED).table(rows.slice(start, 3_000)) for start in (0, 3_000, 6_000)]
     assert pa.concat_tables(split).equals(whole)
+
+
+def test_rows_without_an_order_are_put_in_order() -> None:
+    refinery = Refinery(KEYED)
+    rows = records([event("a", "b", str(n), n) for n in range(50)])
+    ordered = refinery.table(rows)
+    refinery.database.register("records", rows)
+    unordered = refinery.database.sql(refinery.plan.unordered_sql).to_arrow_table()
+    assert in_order(unordered).equals(ordered)
+    assert in_order(ordered.take(pa.array([3, 1, 2, 0]))).equals(ordered.slice(0, 4))
+    assert in_order(ordered) is ordered
+    assert in_order(ordered.slice(0, 0)).num_rows == 0
 
 
 def test_no_records_give_no_events() -> None:

@@ -30,13 +30,25 @@ class RefinePlan:
 
     `rules` are the names of all rules that can occur, built-in ones first. `key_sql` reads silver rows as `rows` and
     gives their place, `_index`, `_bucket`, `_key_hi` and `_key_lo`, equal to what `sql` gave for them.
+
+    `unordered_sql` gives the same rows in any order, mostly the right one already: `in_order` makes sure of it, for
+    less than a fifth of what sorting in SQL costs.
     """
 
     sql: str
+    unordered_sql: str
     functions: tuple[ArrowFunction, ...]
     rules: tuple[str, ...]
     key_sql: str
     side_tables: Callable[[pa.Table], Mapping[str, pa.Table]]
+
+
+def in_order(events: pa.Table) -> pa.Table:
+    """Refined events by (`_row`, `_index`); the table itself where they are in that order."""
+    row = events["_row"].to_numpy()
+    index = events["_index"].to_numpy()
+    ascends = (row[1:] > row[:-1]) | ((row[1:] == row[:-1]) & (index[1:] > index[:-1]))
+    return events if ascends.all() else events.sort_by([("_row", "ascending"), ("_index", "ascending")])
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,8 @@ def compile_refine(resolved: Resolved) -> RefinePlan:
     derived.add_columns(layers, resolved)
     verdict.add(layers, resolved, fields)
     return RefinePlan(
-        sql=layers.sql(),
+        sql=f"{layers.sql()}\nORDER BY e._row, e._index",
+        unordered_sql=layers.sql(),
         functions=FUNCTIONS,
         rules=verdict.rule_names(resolved),
         key_sql=keys.silver_keys(silver, {**resolved.types, "_timestamp": derived.TIMESTAMP}),

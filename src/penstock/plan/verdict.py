@@ -59,7 +59,7 @@ def rule_names(resolved: Resolved) -> tuple[str, ...]:
 
 
 def add(layers: Layers, resolved: Resolved, fields: Mapping[FieldPath, Field]) -> None:
-    """Add the layers that end the refine SQL: the columns of `RefinePlan`, in order."""
+    """Add the layers that end the refine SQL: the columns of `RefinePlan`, in their order."""
     silver = resolved.pipeline.silver
     columns, rules = _column_checks(resolved, fields), _rule_checks(resolved)
     severe = [check for check in (*columns, *rules) if check.action is not Action.FLAG]
@@ -90,7 +90,6 @@ def add(layers: Layers, resolved: Resolved, fields: Mapping[FieldPath, Field]) -
             f"coalesce({low}, 0) AS _key_lo",
             "e._element",
         ],
-        "\nORDER BY e._row, e._index",
     )
 
 
