@@ -149,3 +149,31 @@ def test_a_reader_that_goes_away_is_no_error():
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
     assert done.stderr == ""
     assert done.stdout in ("{141\n", "{0\n")
+
+
+@pytest.mark.parametrize(("arguments", "environment"), [(["--no-color"], {}), ([], {"NO_COLOR": "1"}), ([], {})])
+def test_colours_are_for_terminals_that_want_them(tmp_path, arguments, environment):
+    """On a real terminal, by way of a pseudo one."""
+    pty = pytest.importorskip("pty")
+    leader, follower = pty.openpty()
+    command = [sys.executable, "-m", "penstock", *arguments, "-C", str(tmp_path), "status"]
+    inherited = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "PENSTOCK_DEBUG")}
+    process = subprocess.Popen(
+        command, stdout=follower, stderr=follower, env={**inherited, **environment, "TERM": "xterm"}
+    )
+    assert process.wait(60) == 2
+    os.close(follower)
+    seen = b""
+    while chunk := read_terminal(leader):
+        seen += chunk
+    os.close(leader)
+    assert b"no-project" in seen
+    if arguments or environment:
+        assert b"\x1b[" not in seen
+
+
+def read_terminal(leader):
+    try:
+        return os.read(leader, 65536)
+    except OSError:  # the end, as Linux says it
+        return b""

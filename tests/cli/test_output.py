@@ -64,3 +64,17 @@ def test_progress_says_count_share_rate_and_remark():
     counter = Counter("sent", total=200, shown=False, monotonic=iter([0.0, 1.0, 2.0]).__next__)
     counter.add(100, "batch 1")
     assert counter.line(2.0) == "100 sent (50%), 50/s  batch 1"
+
+
+def test_more_columns_than_a_terminal_holds_are_written_below_each_other(capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "60")
+    names = [f"column_{number}" for number in range(12)]
+    print_table(names, [[f"value {number}" for number in range(12)]])
+    lines = capsys.readouterr().out.splitlines()
+    assert "row 1" in lines[0]
+    assert lines[1].split() == ["column_0", "value", "0"]
+    print_table(("name", "text"), [("a", "long " * 30)])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 60
+    assert "".join(lines).count("long") == 30

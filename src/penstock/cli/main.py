@@ -110,6 +110,8 @@ def penstock(ctx: click.Context, /, folder: str, no_color: bool, **settings: str
     """
     if no_color:
         os.environ["NO_COLOR"] = "1"
+    if os.environ.get("NO_COLOR"):
+        ctx.color = False
     ctx.obj = Session(Path(folder), {name: value for name, value in settings.items() if value is not None})
 
 

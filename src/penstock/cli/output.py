@@ -34,26 +34,31 @@ def console(*, stderr: bool = False) -> Console:
     from rich.console import Console  # noqa: PLC0415 - 50 ms that `--help` need not pay
 
     stream = sys.stderr if stderr else sys.stdout
-    return Console(file=stream, no_color=bool(os.environ.get("NO_COLOR")), highlight=False, soft_wrap=True)
+    return Console(file=stream, no_color=bool(os.environ.get("NO_COLOR")), highlight=False)
 
 
 def print_table(headers: Sequence[str], rows: Iterable[Sequence[object]], numbers: Sequence[str] = ()) -> None:
     """A table on standard output. Columns named in `numbers` are set to the right.
 
-    On a terminal it fits the width; elsewhere every value is printed whole.
+    On a terminal long cells are wrapped, and rows of more columns than fit are written one below the other; elsewhere
+    every value is on its row, whole.
     """
     from rich import box  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
+    cells = [[printable(value) for value in row] for row in rows]
     terminal = sys.stdout.isatty()
+    target = console()
+    if terminal and _narrowest(headers, cells) > target.width:
+        _print_records(headers, cells)
+        return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
     for header in headers:
         justify: Any = "right" if header in numbers else "left"
-        table.add_column(Text(header), justify=justify, overflow="ellipsis" if terminal else "fold", no_wrap=terminal)
-    for row in rows:
-        table.add_row(*(Text(printable(value)) for value in row))
-    target = console()
+        table.add_column(Text(header), justify=justify, overflow="fold", no_wrap=header in numbers or not terminal)
+    for row in cells:
+        table.add_row(*map(Text, row))
     if terminal:
         target.print(table)
         return
@@ -64,6 +69,19 @@ def print_table(headers: Sequence[str], rows: Iterable[Sequence[object]], number
         click.echo(line.rstrip())
 
 
+def _narrowest(headers: Sequence[str], cells: Sequence[Sequence[str]]) -> int:
+    """The width below which a table of these cells cannot be read: columns shorter than COLUMN_WIDTH_MIN stay whole."""
+    longest = [max((len(row[index]) for row in cells), default=0) for index in range(len(headers))]
+    widths = [min(COLUMN_WIDTH_MIN, max(len(header), most)) for header, most in zip(headers, longest, strict=True)]
+    return sum(widths) + 3 * len(headers)
+
+
+def _print_records(headers: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+    for number, row in enumerate(cells, 1):
+        click.echo(click.style(f"row {number}", bold=True))
+        print_facts(zip(headers, row, strict=True))
+
+
 def print_facts(facts: Iterable[tuple[str, object]]) -> None:
     """Names and values, one pair a line, values below each other."""
     shown = [(name, printable(value)) for name, value in facts]
@@ -71,6 +89,9 @@ def print_facts(facts: Iterable[tuple[str, object]]) -> None:
     for name, value in shown:
         click.echo(f"  {name:<{width}}  {value}".rstrip())
 
+
+COLUMN_WIDTH_MIN = 20
+"""Characters a column gets on a terminal before its cells are wrapped: a time without a fraction, a short word."""
 
 UNLIMITED_WIDTH = 100_000
 """Width where no terminal sets one: wide enough for any value a table shows."""
