@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 
@@ -19,8 +20,9 @@ from penstock.model.pipeline import Expression, Gold, Measure, Silver, Span, Spa
 from penstock.model.types import ColumnType
 from penstock.plan.gold import compile_gold, gold_findings
 
-EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MINUTE = 60_000_000
+ONE_MINUTE = Span(MINUTE, SpanUnit.MICROSECOND)
 SILVER = Silver("ticks", (), event_time="at", order=("sequence",))
 TYPES = {
     "symbol": "string",
@@ -110,7 +112,7 @@ MEASURES = {
 def gold(
     measures: dict[str, str],
     *,
-    size: Span = Span(MINUTE, SpanUnit.MICROSECOND),
+    size: Span = ONE_MINUTE,
     every: Span | None = None,
     timezone: str = "UTC",
     by: tuple[str, ...] = ("symbol",),
@@ -220,7 +222,7 @@ def test_partials_of_any_split_merge_to_what_all_rows_give(database, rows, cuts,
     plan = compile_gold(gold(MEASURES, size=size, every=Span(MINUTE, SpanUnit.MICROSECOND)), COLUMNS, SILVER)
     everything = table(rows)
     bounds = sorted({0, len(rows), *(min(cut, len(rows)) for cut in cuts)})
-    parts = [everything.slice(low, high - low) for low, high in zip(bounds, bounds[1:], strict=False)]
+    parts = [everything.slice(low, high - low) for low, high in itertools.pairwise(bounds)]
     recomputed = keyed(run(database, plan.recompute_sql, rows=everything))
     scale = sum(abs(row["level"] or 0) for row in rows) + 1
     assert_same(keyed(final(database, plan, parts)), recomputed, scale)
@@ -442,7 +444,7 @@ def test_stddev_stays_accurate_far_from_zero(database):
 )
 def test_calendar_windows_merge_and_end_as_python_says(database, zone, size, every):
     plan = compile_gold(gold({"rows": "count()"}, size=size, every=every, timezone=zone, by=()), COLUMNS, SILVER)
-    start = datetime(2026, 3, 20, tzinfo=timezone.utc)
+    start = datetime(2026, 3, 20, tzinfo=UTC)
     rows = table([{"at": start + timedelta(hours=7 * number)} for number in range(60)])
     found = final(database, plan, [rows.slice(0, 20), rows.slice(20)])
     assert_same(keyed(found, ()), keyed(run(database, plan.recompute_sql, rows=rows), ()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zoneinfo
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 import duckdb
 import pyarrow as pa
@@ -15,10 +15,10 @@ from penstock.model.pipeline import Span, SpanUnit, Window
 from penstock.plan.windows import ExactWindows, LocalWindows, windowing
 from penstock.plan.zones import zone
 
-EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 DAY = 86_400_000_000
-FIRST = (datetime(1, 2, 1, tzinfo=timezone.utc) - EPOCH) // timedelta(microseconds=1)
-LAST = (datetime(9999, 11, 1, tzinfo=timezone.utc) - EPOCH) // timedelta(microseconds=1)
+FIRST = (datetime(1, 2, 1, tzinfo=UTC) - EPOCH) // timedelta(microseconds=1)
+LAST = (datetime(9999, 11, 1, tzinfo=UTC) - EPOCH) // timedelta(microseconds=1)
 ZONES = (
     "Europe/Paris",
     "America/Vancouver",
@@ -147,16 +147,14 @@ def test_local_days_are_those_of_zoneinfo(name, times):
 def test_days_of_23_and_25_hours():
     windows = windowing(Window(Span(1, SpanUnit.DAY), Span(1, SpanUnit.DAY), "Europe/Paris"))
     for month, day, hours in ((3, 29, 23), (10, 25, 25), (6, 1, 24)):
-        start = windows.latest_start(
-            (datetime(2026, month, day, 12, tzinfo=timezone.utc) - EPOCH) // timedelta(microseconds=1)
-        )
+        start = windows.latest_start((datetime(2026, month, day, 12, tzinfo=UTC) - EPOCH) // timedelta(microseconds=1))
         assert windows.window_end(start) - start == hours * 3_600_000_000
 
 
 def test_a_day_whose_midnight_is_skipped_begins_at_the_change():
     # Havana goes from 00:00 to 01:00 on 2026-03-08, which is 05:00 UTC.
     windows = windowing(Window(Span(1, SpanUnit.DAY), Span(1, SpanUnit.DAY), "America/Havana"))
-    change = (datetime(2026, 3, 8, 5, tzinfo=timezone.utc) - EPOCH) // timedelta(microseconds=1)
+    change = (datetime(2026, 3, 8, 5, tzinfo=UTC) - EPOCH) // timedelta(microseconds=1)
     assert windows.latest_start(change + 1) == change
     assert windows.window_end(change) - change == 23 * 3_600_000_000
 
@@ -165,7 +163,7 @@ def test_a_day_that_never_was_has_no_window(database):
     # Samoa had no 30 December 2011.
     for size, every in CALENDAR[:3]:
         windows = windowing(Window(size, every, "Pacific/Apia"))
-        change = (datetime(2011, 12, 30, 10, tzinfo=timezone.utc) - EPOCH) // timedelta(microseconds=1)
+        change = (datetime(2011, 12, 30, 10, tzinfo=UTC) - EPOCH) // timedelta(microseconds=1)
         check(database, windows, [change - 1, change, change + DAY // 2, change + DAY, change - DAY])
 
 

@@ -16,10 +16,11 @@ from penstock.model.finding import Finding
 from penstock.model.types import STRING, ColumnType
 from penstock.model.types import TIMESTAMP as TIMESTAMP_TYPE
 from penstock.plan import functions
-from penstock.plan.sqlbinder import Binder, kind_of_type
+from penstock.plan.sqlbinder import Binder
 from penstock.plan.sqlparser import parse
 from penstock.plan.sqltext import identifier
 from penstock.plan.sqltokens import SqlProblem
+from penstock.plan.sqltypes import kind_of_type
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

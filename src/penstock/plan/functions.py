@@ -9,6 +9,8 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass
 
+from penstock.plan.sqltokens import words
+
 NUMBER, TEXT, BOOLEAN, TIME, LIST, ANY, SAME = "number", "text", "boolean", "time", "list", "any", "same"
 """Kinds of values. `any` says nothing about a value; as a result, `same` is the kind of the arguments."""
 
@@ -426,34 +428,8 @@ AGGREGATES: dict[str, Function] = {
 }
 """Aggregates by name; what they compute is in `measures.py`."""
 
-TIME_PARTS = frozenset(
-    [
-        "century",
-        "day",
-        "dayofweek",
-        "dayofyear",
-        "decade",
-        "dow",
-        "doy",
-        "epoch",
-        "era",
-        "hour",
-        "isodow",
-        "isoyear",
-        "julian",
-        "microseconds",
-        "microsecond",
-        "millennium",
-        "milliseconds",
-        "millisecond",
-        "minute",
-        "month",
-        "quarter",
-        "second",
-        "week",
-        "weekday",
-        "year",
-        "yearweek",
-    ]
+TIME_PARTS = words(
+    "century day dayofweek dayofyear decade dow doy epoch era hour isodow isoyear julian microseconds "
+    "microsecond millennium milliseconds millisecond minute month quarter second week weekday year yearweek"
 )
 """What date_part, date_trunc and date_diff take as a part or unit."""

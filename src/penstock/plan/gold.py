@@ -44,7 +44,8 @@ class GoldPlan:
     `window_sql`    rows -> DISTINCT `window_start` and the `by` columns: the windows these rows touch.
 
     `rows` are silver rows with all their columns, `partials` what `partial_sql` or `merge_sql` gave. `lineage` maps a
-    measure to the silver columns and measures it is made of.
+    measure to the silver columns and measures it is made of, `measure_types` to its type, as far as it is known without
+    an engine.
     """
 
     name: str
@@ -58,6 +59,7 @@ class GoldPlan:
     recompute_sql: str
     window_sql: str
     lineage: tuple[tuple[str, tuple[str, ...]], ...]
+    measure_types: tuple[tuple[str, str], ...]
     windows: ExactWindows | LocalWindows
 
     def window_end(self, start: int) -> int:
@@ -134,6 +136,7 @@ class _Compiler:
                 (measure.name, (*measures[measure.name].columns, *measures[measure.name].measures))
                 for measure in self._gold.measures
             ),
+            measure_types=tuple((measure.name, measures[measure.name].type) for measure in self._gold.measures),
             windows=self._windows,
         )
 

@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING
 from penstock.plan import functions, sqltree
 from penstock.plan.aggregates import Aggregates
 from penstock.plan.expressions import TypedNames, findings_of, unknown_column
+from penstock.plan.numerics import FLOAT, INTEGER, numeric
 from penstock.plan.order import levels
-from penstock.plan.sqlbinder import Binder, check_arity, kind_of_type
+from penstock.plan.sqlbinder import Binder, check_arity
 from penstock.plan.sqlparser import parse
 from penstock.plan.sqltext import identifier
 from penstock.plan.sqltokens import SqlProblem
+from penstock.plan.sqltypes import kind_of_type
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from penstock.model.finding import Finding
     from penstock.model.pipeline import Gold, Measure, Silver
@@ -31,7 +33,8 @@ if TYPE_CHECKING:
 class BoundMeasure:
     """One measure. `sql` reads results of aggregates by name, measures through `value_name`, and `by` columns.
 
-    `aggregates` and `measures` are those it reads, `columns` the silver columns all of it comes from directly.
+    `aggregates` and `measures` are those it reads, `columns` the silver columns all of it comes from directly. `type`
+    is its type, or its kind (number, text, ...) where only an engine can tell the type.
     """
 
     name: str
@@ -41,6 +44,7 @@ class BoundMeasure:
     columns: tuple[str, ...]
     may_fail: bool
     may_be_float: bool
+    type: str
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ class BoundMeasures:
     groups: tuple[tuple[BoundMeasure, ...], ...]
     aggregates: Aggregates
 
-    def __iter__(self):  # type: ignore[no-untyped-def]
+    def __iter__(self) -> Iterator[BoundMeasure]:
         return (measure for group in self.groups for measure in group)
 
 
@@ -101,6 +105,7 @@ def _bind_one(measure: Measure, names: MeasureNames, bound: dict[str, BoundMeasu
         (*names.rows.used, *names.by_used),
         may_fail=not _is_plain(node),
         may_be_float=binder.rendered_kind in (functions.NUMBER, functions.ANY),
+        type=_type(node, names) or (binder.rendered_kind if binder.rendered_kind != functions.ANY else ""),
     )
     return binder.problems
 
@@ -115,6 +120,26 @@ def _is_plain(node: Node) -> bool:
 def _is_number(node: Node) -> bool:
     name = node.name if isinstance(node, sqltree.Call) else ""
     return name in ("count", "count_distinct", "sum", "avg", "stddev", "quantile")
+
+
+def _type(node: Node, names: MeasureNames) -> str:
+    """The type of a measure that is one aggregate, or a quotient; empty of others."""
+    if isinstance(node, sqltree.Binary) and node.operator == "/":
+        return "float64"
+    if not isinstance(node, sqltree.Call) or node.name not in functions.AGGREGATES:
+        return ""
+    if node.name in ("count", "count_distinct"):
+        return "int64"
+    if node.name in ("avg", "stddev", "quantile") or not node.arguments:
+        return "float64"
+    argument = node.arguments[0]
+    if node.name == "sum":
+        found = numeric(argument, names.rows.type_of)
+        if found is None:
+            return ""
+        return {INTEGER: "int64", FLOAT: "float64"}.get(found.kind, f"decimal(38,{found.scale})")
+    column_type = names.rows.type_of(argument) if isinstance(argument, sqltree.Name) else None
+    return "" if column_type is None else str(column_type)
 
 
 class RowNames(TypedNames):

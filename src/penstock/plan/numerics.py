@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from penstock.model.types import DECIMAL_PRECISION_MAX
 from penstock.plan import functions, sqltree
-from penstock.plan.sqlbinder import type_named
+from penstock.plan.sqltokens import words
+from penstock.plan.sqltypes import type_named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,80 +37,15 @@ class Numeric:
 _FLOAT = Numeric(FLOAT)
 _INTEGER_DIGITS = {"int8": 3, "int16": 5, "int32": 10, "int64": 19}
 _INT64 = Numeric(INTEGER, 19)
-_INTEGER_FUNCTIONS = frozenset(
-    [
-        "length",
-        "len",
-        "strlen",
-        "octet_length",
-        "strpos",
-        "instr",
-        "ascii",
-        "unicode",
-        "ord",
-        "levenshtein",
-        "damerau_levenshtein",
-        "hamming",
-        "date_diff",
-        "datediff",
-        "date_sub",
-        "year",
-        "quarter",
-        "month",
-        "week",
-        "day",
-        "dayofmonth",
-        "dayofweek",
-        "isodow",
-        "dayofyear",
-        "isoyear",
-        "yearweek",
-        "hour",
-        "minute",
-        "second",
-        "millisecond",
-        "microsecond",
-        "epoch_ms",
-        "epoch_us",
-        "epoch_ns",
-        "sign",
-        "list_position",
-        "list_count",
-        "bit_count",
-        "json_array_length",
-    ]
+_INTEGER_FUNCTIONS = words(
+    "length len strlen octet_length strpos instr ascii unicode ord levenshtein damerau_levenshtein hamming "
+    "date_diff datediff date_sub year quarter month week day dayofmonth dayofweek isodow dayofyear isoyear "
+    "yearweek hour minute second millisecond microsecond epoch_ms epoch_us epoch_ns sign list_position "
+    "list_count bit_count json_array_length"
 )
-_FLOAT_FUNCTIONS = frozenset(
-    [
-        "sqrt",
-        "cbrt",
-        "pow",
-        "power",
-        "exp",
-        "ln",
-        "log",
-        "log2",
-        "log10",
-        "pi",
-        "degrees",
-        "radians",
-        "sin",
-        "cos",
-        "tan",
-        "cot",
-        "asin",
-        "acos",
-        "atan",
-        "atan2",
-        "sinh",
-        "cosh",
-        "tanh",
-        "epoch",
-        "jaccard",
-        "jaro_similarity",
-        "jaro_winkler_similarity",
-        "list_avg",
-    ]
+_FLOAT_FUNCTIONS = words(
+    "sqrt cbrt pow power exp ln log log2 log10 pi degrees radians sin cos tan cot asin acos atan atan2 sinh "
+    "cosh tanh epoch jaccard jaro_similarity jaro_winkler_similarity list_avg"
 )
 _CHOICES = {"coalesce": 0, "ifnull": 0, "greatest": 0, "least": 0, "try": 0, "if": 1}
 """Functions that give one of their arguments, from this position on."""

@@ -15,60 +15,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from penstock.limits import EXPRESSION_TEXT_MAX
-from penstock.model.types import SIMPLE_KINDS, ColumnType
+from penstock.model.types import SIMPLE_KINDS
 from penstock.plan import functions, sqltree
 from penstock.plan.functions import ANY, BOOLEAN, LIST, NUMBER, SAME, TEXT, TIME
 from penstock.plan.sqltext import literal
 from penstock.plan.sqltokens import SqlProblem
+from penstock.plan.sqltypes import DUCKDB_TYPES, SYNONYMS, duckdb_type, kind_of_type, type_named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from penstock.plan.functions import Function
     from penstock.plan.sqltree import Node
-
-DUCKDB_TYPES = {
-    "string": "VARCHAR",
-    "int8": "TINYINT",
-    "int16": "SMALLINT",
-    "int32": "INTEGER",
-    "int64": "BIGINT",
-    "float32": "FLOAT",
-    "float64": "DOUBLE",
-    "boolean": "BOOLEAN",
-    "date": "DATE",
-    "timestamp": "TIMESTAMPTZ",
-    "binary": "BLOB",
-    "json": "JSON",
-}
-"""Our types as DuckDB calls them; decimals take their numbers along."""
-
-_SYNONYMS = {
-    "varchar": "string",
-    "text": "string",
-    "char": "string",
-    "tinyint": "int8",
-    "smallint": "int16",
-    "short": "int16",
-    "integer": "int32",
-    "int": "int32",
-    "int4": "int32",
-    "bigint": "int64",
-    "long": "int64",
-    "real": "float32",
-    "float4": "float32",
-    "float": "float32",
-    "double": "float64",
-    "float8": "float64",
-    "bool": "boolean",
-    "timestamptz": "timestamp",
-    "datetime": "timestamp",
-    "blob": "binary",
-    "bytea": "binary",
-    "numeric": "decimal(18,3)",
-    "decimal": "decimal(18,3)",
-}
-"""SQL's names of our types. `int8` is ours (8 bits), not PostgreSQL's (8 bytes)."""
 
 _COMPARISONS = ("=", "<>", "<", "<=", ">", ">=", "IS DISTINCT FROM", "IS NOT DISTINCT FROM")
 _DEFINITE = (NUMBER, TEXT, BOOLEAN, TIME)
@@ -320,7 +278,7 @@ class Binder:
         del wanted
         column_type = type_named(node.type_name)
         if column_type is None:
-            near = functions.near(node.type_name, (*SIMPLE_KINDS, *_SYNONYMS), "Did you mean {}?")
+            near = functions.near(node.type_name, (*SIMPLE_KINDS, *SYNONYMS), "Did you mean {}?")
             raise SqlProblem(
                 node.offset,
                 "unknown-type",
@@ -461,32 +419,6 @@ def check_arity(function: Function, node: sqltree.Call) -> None:
             f"{node.name}() with {given} argument{'' if given == 1 else 's'}",
             f"Write {function.signature}.",
         )
-
-
-def type_named(name: str) -> ColumnType | None:
-    """The type that `name` (ours or SQL's) means in a cast, or None."""
-    spelled = re.sub(r"^(?:numeric|dec)\b", "decimal", name)
-    match = re.fullmatch(r"decimal\((\d{1,2})\)", spelled)
-    if match:
-        spelled = f"decimal({match[1]},0)"
-    try:
-        return ColumnType.parse(_SYNONYMS.get(spelled, spelled))
-    except ValueError:
-        return None
-
-
-def duckdb_type(column_type: ColumnType) -> str:
-    """A type of ours as DuckDB writes it."""
-    if column_type.kind == "decimal":
-        return f"DECIMAL({column_type.precision},{column_type.scale})"
-    return DUCKDB_TYPES[column_type.kind]
-
-
-def kind_of_type(column_type: ColumnType) -> str:
-    """The kind of values of a type."""
-    if column_type.is_number:
-        return NUMBER
-    return {"string": TEXT, "boolean": BOOLEAN, "date": TIME, "timestamp": TIME}.get(column_type.kind, ANY)
 
 
 @cache

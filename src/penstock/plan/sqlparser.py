@@ -6,14 +6,13 @@ operators, because DuckDB lets it bind looser than OR, which nobody expects. Dep
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from penstock.limits import EXPRESSION_CHARACTERS_MAX, EXPRESSION_DEPTH_MAX
-from penstock.model.fields import FieldPath
 from penstock.plan import sqltree as tree
-from penstock.plan.sqltokens import SqlProblem, Token, TokenKind, tokens
+from penstock.plan.sqlforms import field_path, interval, step, type_name
+from penstock.plan.sqltokens import SqlProblem, Token, TokenKind, TokenStream, tokens, words
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,86 +46,17 @@ _BINARY = {
 """Operators by how tightly they bind; all are left-associative."""
 
 _SPELLED = {"==": "=", "!=": "<>", "**": "^"}
-_RESERVED = frozenset(
-    [
-        "and",
-        "as",
-        "between",
-        "by",
-        "case",
-        "cast",
-        "collate",
-        "distinct",
-        "else",
-        "end",
-        "escape",
-        "exists",
-        "false",
-        "from",
-        "glob",
-        "ilike",
-        "in",
-        "is",
-        "isnull",
-        "lambda",
-        "like",
-        "not",
-        "notnull",
-        "null",
-        "or",
-        "select",
-        "similar",
-        "then",
-        "true",
-        "try_cast",
-        "when",
-        "where",
-    ]
+_RESERVED = words(
+    "and as between by case cast collate distinct else end escape exists false from glob ilike in is isnull "
+    "lambda like not notnull null or select similar then true try_cast when where"
 )
 """Words of the grammar; as names they need double quotes."""
 
 _TIME_LITERALS = {"date": "date", "timestamp": "timestamp", "timestamptz": "timestamp"}
-_INTERVAL_PART = re.compile(
-    r"\s*([+-]?\d{1,18}(?:\.\d{1,6})?)\s*"
-    r"(microsecond|us|millisecond|ms|second|sec|s|minute|min|m|hour|h|day|d|week|w|month|mon|quarter|year|y)s?\b",
-    re.IGNORECASE,
-)
-_STATEMENTS = frozenset(
-    [
-        "select",
-        "with",
-        "from",
-        "insert",
-        "update",
-        "delete",
-        "create",
-        "drop",
-        "alter",
-        "copy",
-        "attach",
-        "detach",
-        "set",
-        "reset",
-        "pragma",
-        "call",
-        "install",
-        "load",
-        "export",
-        "import",
-        "use",
-        "begin",
-        "commit",
-        "rollback",
-        "vacuum",
-        "analyze",
-        "explain",
-        "describe",
-        "show",
-        "summarize",
-        "pivot",
-        "unpivot",
-        "values",
-    ]
+_STATEMENTS = words(
+    "select with from insert update delete create drop alter copy attach detach set reset pragma call "
+    "install load export import use begin commit rollback vacuum analyze explain describe show summarize "
+    "pivot unpivot values"
 )
 _PLEASE_NAME = 'Write a column as a name, a text in single quotes, a keyword as a name in "double quotes".'
 
@@ -151,53 +81,13 @@ def parse(sql: str, *, raw: bool = False) -> Node:
 
 
 class _Parser:
-    """One pass over the tokens; `_at` is the next one."""
+    """One pass over the tokens."""
 
     def __init__(self, found: list[Token], raw: bool) -> None:
-        self._tokens = found
+        self._stream = TokenStream(found)
         self._raw = raw
-        self._at = 0
         self._depth = 0
         self._heights: dict[int, tuple[int, Node]] = {}
-
-    # -- tokens -------------------------------------------------------------------------------------------------------
-
-    @property
-    def _next(self) -> Token:
-        return self._tokens[self._at]
-
-    def _peek(self, ahead: int) -> Token:
-        return self._tokens[min(self._at + ahead, len(self._tokens) - 1)]
-
-    def _take(self) -> Token:
-        token = self._next
-        self._at = min(self._at + 1, len(self._tokens) - 1)
-        return token
-
-    def _take_word(self, *words: str) -> bool:
-        if self._next.is_word(*words):
-            self._take()
-            return True
-        return False
-
-    def _take_operator(self, *operators: str) -> bool:
-        if self._next.is_operator(*operators):
-            self._take()
-            return True
-        return False
-
-    def _expect_operator(self, operator: str, why: str) -> None:
-        if not self._take_operator(operator):
-            raise self._unexpected(f"{why} wants {operator!r} here", f"Write {operator!r}.")
-
-    def _expect_word(self, word: str, why: str) -> None:
-        if not self._take_word(word):
-            raise self._unexpected(f"{why} wants {word.upper()} here", f"Write {word.upper()}.")
-
-    def _unexpected(self, message: str, repair: str = "") -> SqlProblem:
-        token = self._next
-        shown = "the end" if token.kind is TokenKind.END else repr(token.text)
-        return SqlProblem(token.start, "sql-syntax", f"{message}, not {shown}", repair)
 
     # -- depth --------------------------------------------------------------------------------------------------------
 
@@ -221,7 +111,7 @@ class _Parser:
 
     def whole(self) -> Node:
         node = self._expression()
-        if self._next.kind is not TokenKind.END:
+        if self._stream.next.kind is not TokenKind.END:
             raise self._left_over()
         return node
 
@@ -229,7 +119,7 @@ class _Parser:
         """An expression whose operators bind tighter than `tightness`."""
         self._depth += 1
         if self._depth > EXPRESSION_DEPTH_MAX:
-            raise self._too_deep(self._next.start)
+            raise self._too_deep(self._stream.next.start)
         node = self._prefix(tightness)
         while True:
             longer = self._infix(node, tightness)
@@ -240,14 +130,14 @@ class _Parser:
         return node
 
     def _prefix(self, tightness: int) -> Node:
-        token = self._next
+        token = self._stream.next
         if token.is_word("not"):
             if tightness > _NOT:
-                raise self._unexpected("a value is wanted here", "Put parentheses around NOT ... .")
-            self._take()
+                raise self._stream.unexpected("a value is wanted here", "Put parentheses around NOT ... .")
+            self._stream.take()
             return self._grown(tree.Unary(token.start, "NOT", self._expression(_NOT - 1)))
         if token.is_operator("-", "+"):
-            self._take()
+            self._stream.take()
             return self._grown(tree.Unary(token.start, token.text, self._expression(_ZONE)))
         if token.is_operator("?", "$", "@", "!", "#", "~"):
             # DuckDB's ~ binds looser than +; whoever wants it can say it with xor.
@@ -257,14 +147,18 @@ class _Parser:
 
     def _infix(self, left: Node, tightness: int) -> Node | None:
         """`left` with the next operator and its right side, or None where `left` ends."""
-        token = self._next
+        token = self._stream.next
         if token.kind is TokenKind.OPERATOR:
             level = _BINARY.get(token.text, 0)
             if level <= tightness:
                 return None
-            self._take()
+            self._stream.take()
             right = self._expression(level)
-            if level == _COMPARE and self._next.kind is TokenKind.OPERATOR and _BINARY.get(self._next.text) == _COMPARE:
+            if (
+                level == _COMPARE
+                and self._stream.next.kind is TokenKind.OPERATOR
+                and _BINARY.get(self._stream.next.text) == _COMPARE
+            ):
                 raise self._chained()
             return tree.Binary(token.start, _SPELLED.get(token.text, token.text), left, right)
         if token.kind is not TokenKind.WORD:
@@ -273,20 +167,20 @@ class _Parser:
 
     def _infix_word(self, left: Node, token: Token, tightness: int) -> Node | None:
         word = token.text.lower()
-        negated = word == "not" and self._peek(1).is_word("in", "like", "ilike", "between", "glob", "similar")
-        follows = self._peek(1).text.lower() if negated else word
+        negated = word == "not" and self._stream.peek(1).is_word("in", "like", "ilike", "between", "glob", "similar")
+        follows = self._stream.peek(1).text.lower() if negated else word
         if word in ("and", "or"):
             return self._chain(left, word, tightness)
         if word in ("is", "isnull", "notnull"):
             return self._is(left, tightness)
         if follows in ("in", "like", "ilike", "between", "glob", "similar") and tightness < _IN:
             if negated:
-                self._take()
+                self._stream.take()
             return self._test(left, negated)
-        if word == "at" and self._peek(1).is_word("time") and tightness < _ZONE:
-            self._take()
-            self._take()
-            self._expect_word("zone", "AT TIME")
+        if word == "at" and self._stream.peek(1).is_word("time") and tightness < _ZONE:
+            self._stream.take()
+            self._stream.take()
+            self._stream.expect_word("zone", "AT TIME")
             return tree.AtTimeZone(token.start, left, self._expression(_ZONE))
         if word == "collate":
             raise SqlProblem(token.start, "sql-refused", "a collation", "Compare lower(a) with lower(b).")
@@ -297,37 +191,37 @@ class _Parser:
         if level <= tightness:
             return None
         operands = [left]
-        offset = self._next.start
-        while self._take_word(word):
+        offset = self._stream.next.start
+        while self._stream.take_word(word):
             operands.append(self._expression(level))
         return tree.Chain(offset, word.upper(), tuple(operands))
 
     def _is(self, left: Node, tightness: int) -> Node | None:
         """IS [NOT] NULL | TRUE | FALSE | UNKNOWN | DISTINCT FROM x, and ISNULL, NOTNULL."""
-        token = self._next
+        token = self._stream.next
         if not token.is_word("is"):
-            self._take()
+            self._stream.take()
             return tree.Is(token.start, left, "NULL", negated=token.is_word("notnull"))
-        distinct = self._peek(1).is_word("distinct") or (
-            self._peek(1).is_word("not") and self._peek(2).is_word("distinct")
+        distinct = self._stream.peek(1).is_word("distinct") or (
+            self._stream.peek(1).is_word("not") and self._stream.peek(2).is_word("distinct")
         )
         if tightness >= (_DISTINCT if distinct else _IS):
             return None
-        self._take()
-        negated = self._take_word("not")
+        self._stream.take()
+        negated = self._stream.take_word("not")
         if distinct:
-            self._take()
-            self._expect_word("from", "IS DISTINCT")
+            self._stream.take()
+            self._stream.expect_word("from", "IS DISTINCT")
             operator = "IS NOT DISTINCT FROM" if negated else "IS DISTINCT FROM"
             return tree.Binary(token.start, operator, left, self._expression(_DISTINCT))
-        test = self._next.text.upper()
-        if not self._take_word("null", "true", "false", "unknown"):
-            raise self._unexpected("IS wants NULL, TRUE, FALSE or DISTINCT FROM here", "Compare values with =.")
+        test = self._stream.next.text.upper()
+        if not self._stream.take_word("null", "true", "false", "unknown"):
+            raise self._stream.unexpected("IS wants NULL, TRUE, FALSE or DISTINCT FROM here", "Compare values with =.")
         return tree.Is(token.start, left, test, negated)
 
     def _test(self, left: Node, negated: bool) -> Node:
         """[NOT] IN, LIKE, ILIKE, BETWEEN."""
-        token = self._take()
+        token = self._stream.take()
         word = token.text.lower()
         if word in ("glob", "similar"):
             raise SqlProblem(
@@ -337,101 +231,106 @@ class _Parser:
             node: Node = tree.In(token.start, left, self._options(), negated)
         elif word == "between":
             low = self._expression(_IN)
-            self._expect_word("and", "BETWEEN")
+            self._stream.expect_word("and", "BETWEEN")
             node = tree.Between(token.start, left, low, self._expression(_IN), negated)
         else:
             pattern = self._expression(_IN)
-            escape = self._expression(_IN) if self._take_word("escape") else None
+            escape = self._expression(_IN) if self._stream.take_word("escape") else None
             node = tree.Like(token.start, word.upper(), left, pattern, escape, negated)
-        following = self._peek(1) if self._next.is_word("not") else self._next
+        following = self._stream.peek(1) if self._stream.next.is_word("not") else self._stream.next
         if following.is_word("in", "like", "ilike", "between"):
             raise self._chained()
         return node
 
     def _options(self) -> tuple[Node, ...]:
-        if not self._next.is_operator("("):
-            raise self._unexpected("IN wants its values in parentheses", "Write IN ('a', 'b').")
-        self._take()
+        if not self._stream.next.is_operator("("):
+            raise self._stream.unexpected("IN wants its values in parentheses", "Write IN ('a', 'b').")
+        self._stream.take()
         self._refuse_query()
         return self._list_until(")", "IN (")
 
     def _chained(self) -> SqlProblem:
         return SqlProblem(
-            self._next.start,
+            self._stream.next.start,
             "sql-syntax",
-            f"comparisons do not chain at {self._next.text!r}",
+            f"comparisons do not chain at {self._stream.next.text!r}",
             "Put parentheses around one of them, or join them with AND.",
         )
 
     # -- values -------------------------------------------------------------------------------------------------------
 
     def _primary(self) -> Node:
-        token = self._next
+        token = self._stream.next
         if token.kind is TokenKind.NUMBER:
-            self._take()
+            self._stream.take()
             if float(token.text) == float("inf"):
                 raise SqlProblem(token.start, "sql-syntax", f"the number {token.text}", "Numbers end at 1.8e308.")
             return tree.Literal(token.start, "number", token.text)
         if token.kind is TokenKind.STRING:
-            self._take()
-            if self._next.kind is TokenKind.STRING:
-                raise self._unexpected("one text follows another", "Join them with ||; write '' for a quote.")
+            self._stream.take()
+            if self._stream.next.kind is TokenKind.STRING:
+                raise self._stream.unexpected("one text follows another", "Join them with ||; write '' for a quote.")
             return tree.Literal(token.start, "text", token.text)
         if token.is_operator("("):
             return self._parenthesis()
         if token.is_operator("["):
-            self._take()
+            self._stream.take()
             return self._grown(tree.ListLiteral(token.start, self._list_until("]", "[")))
-        if self._raw and token.is_operator("^") and self._peek(1).is_operator("."):
-            return self._path()
+        if self._raw and token.is_operator("^") and self._stream.peek(1).is_operator("."):
+            return field_path(self._stream)
         if token.is_operator("*"):
             raise SqlProblem(token.start, "sql-refused", "a star", "Name the columns.")
         if token.is_operator("{"):
             raise SqlProblem(token.start, "sql-refused", "a struct", "Write one column for each of its values.")
         if token.kind in (TokenKind.WORD, TokenKind.QUOTED):
             return self._word()
-        raise self._unexpected("a value is wanted here", _PLEASE_NAME)
+        raise self._stream.unexpected("a value is wanted here", _PLEASE_NAME)
 
     def _parenthesis(self) -> Node:
-        self._take()
+        self._stream.take()
         self._refuse_query()
         node = self._expression()
-        if self._next.is_operator(","):
-            raise self._unexpected("a list of values stands here", "Compare them one by one, joined with AND.")
-        self._expect_operator(")", "an open parenthesis")
+        if self._stream.next.is_operator(","):
+            raise self._stream.unexpected("a list of values stands here", "Compare them one by one, joined with AND.")
+        self._stream.expect_operator(")", "an open parenthesis")
         return node
 
     def _refuse_query(self) -> None:
-        if self._next.is_word("select", "with", "values", "from") and not self._peek(1).is_operator(",", ")", "."):
+        if self._stream.next.is_word("select", "with", "values", "from") and not self._stream.peek(1).is_operator(
+            ",", ")", "."
+        ):
             raise SqlProblem(
-                self._next.start, "sql-refused", "a subquery", "Look values up with `lookup:`; aggregate in `gold:`."
+                self._stream.next.start,
+                "sql-refused",
+                "a subquery",
+                "Look values up with `lookup:`; aggregate in `gold:`.",
             )
 
     def _list_until(self, close: str, what: str) -> tuple[Node, ...]:
-        if self._take_operator(close):
+        if self._stream.take_operator(close):
             return ()
         items = [self._expression()]
-        while self._take_operator(","):
+        while self._stream.take_operator(","):
             items.append(self._expression())
-        self._expect_operator(close, what)
+        self._stream.expect_operator(close, what)
         return tuple(items)
 
     def _word(self) -> Node:
-        token = self._next
+        token = self._stream.next
         word = token.text.lower() if token.kind is TokenKind.WORD else ""
-        after = self._peek(1)
+        after = self._stream.peek(1)
         special = _SPECIAL.get(word)
         if special is not None and (word in ("null", "true", "false", "case") or after.is_operator("(")):
             return special(self)
         if word in _TIME_LITERALS and after.kind is TokenKind.STRING:
-            self._take()
-            return tree.TimeLiteral(token.start, _TIME_LITERALS[word], self._take().text)
+            self._stream.take()
+            return tree.TimeLiteral(token.start, _TIME_LITERALS[word], self._stream.take().text)
         if word == "interval" and (after.kind in (TokenKind.STRING, TokenKind.NUMBER) or after.is_operator("-")):
-            return self._interval()
+            return interval(self._stream)
         if after.is_operator("(") and word != "lambda":
             return self._call()
         if self._raw and word not in _RESERVED:
-            return self._path()
+            return field_path(self._stream)
         if (word in _STATEMENTS and after.kind in (TokenKind.WORD, TokenKind.QUOTED)) or word in ("exists", "lambda"):
             raise SqlProblem(
                 token.start,
@@ -440,189 +339,131 @@ class _Parser:
                 "Write an expression over columns.",
             )
         if word in _RESERVED:
-            raise self._unexpected("a value is wanted here", f'Write "{word}" in double quotes if it is a column.')
-        self._take()
-        if self._next.is_operator("."):
+            raise self._stream.unexpected(
+                "a value is wanted here", f'Write "{word}" in double quotes if it is a column.'
+            )
+        self._stream.take()
+        if self._stream.next.is_operator("."):
             raise SqlProblem(
                 token.start,
                 "sql-refused",
-                f"{token.text}.{self._peek(1).text}: names have one part",
+                f"{token.text}.{self._stream.peek(1).text}: names have one part",
                 "Name the silver column by itself; for a member of a json column write column->>'$.member'.",
             )
         return tree.Name(token.start, token.text, token.kind is TokenKind.QUOTED)
 
-    def _path(self) -> Node:
-        """A field path: names joined by dots, list indexes in brackets, `^.` for the envelope."""
-        start = self._next.start
-        plain = self._next.kind is TokenKind.WORD
-        envelope = self._take_operator("^")
-        if envelope:
-            self._take()
-        steps: list[str | int] = [self._step()]
-        while True:
-            if self._next.is_operator("."):
-                self._take()
-                steps.append(self._step())
-            elif self._next.is_operator("["):
-                self._take()
-                index = self._take()
-                if index.kind is not TokenKind.NUMBER or not index.text.isdigit() or len(index.text) > 9:
-                    raise SqlProblem(index.start, "sql-syntax", f"the list index {index.text!r}", "Write a[0].")
-                steps.append(int(index.text))
-                self._expect_operator("]", "a list index")
-            else:
-                break
-        path = FieldPath(tuple(steps), envelope)
-        return tree.Name(start, str(path), quoted=not plain or len(steps) > 1, path=path)
-
-    def _step(self) -> str:
-        if self._next.kind not in (TokenKind.WORD, TokenKind.QUOTED):
-            raise self._unexpected("a field path wants a name here", 'Write a.b, a[0] or "odd name".')
-        return self._take().text
-
     # -- calls and special forms --------------------------------------------------------------------------------------
 
     def _call(self) -> Node:
-        name = self._take()
-        self._take()
-        distinct = self._take_word("distinct")
+        name = self._stream.take()
+        self._stream.take()
+        distinct = self._stream.take_word("distinct")
         star = False
         arguments: list[Node] = []
-        if self._next.is_operator("*") and self._peek(1).is_operator(")"):
-            self._take()
+        if self._stream.next.is_operator("*") and self._stream.peek(1).is_operator(")"):
+            self._stream.take()
             star = True
-        elif not self._next.is_operator(")"):
+        elif not self._stream.next.is_operator(")"):
             self._refuse_query()
             arguments.append(self._argument())
-            while self._take_operator(","):
+            while self._stream.take_operator(","):
                 arguments.append(self._argument())
-        if self._next.is_word("order"):
+        if self._stream.next.is_word("order"):
             raise SqlProblem(
-                self._next.start, "sql-refused", "ORDER BY in a call", "first and last follow silver's `order`."
+                self._stream.next.start, "sql-refused", "ORDER BY in a call", "first and last follow silver's `order`."
             )
-        self._expect_operator(")", f"{name.text}(")
+        self._stream.expect_operator(")", f"{name.text}(")
         call = tree.Call(name.start, name.text.lower(), tuple(arguments), star, distinct)
-        if self._next.is_word("filter") and self._peek(1).is_operator("("):
-            self._take()
-            self._take()
-            self._expect_word("where", "FILTER (")
+        if self._stream.next.is_word("filter") and self._stream.peek(1).is_operator("("):
+            self._stream.take()
+            self._stream.take()
+            self._stream.expect_word("where", "FILTER (")
             call = replace(call, condition=self._expression())
-            self._expect_operator(")", "FILTER (")
-        if self._next.is_word("over"):
+            self._stream.expect_operator(")", "FILTER (")
+        if self._stream.next.is_word("over"):
             raise SqlProblem(
-                self._next.start, "sql-refused", "a window function", "Aggregate in `gold:`; it has windows of time."
+                self._stream.next.start,
+                "sql-refused",
+                "a window function",
+                "Aggregate in `gold:`; it has windows of time.",
             )
         return self._grown(call)
 
     def _argument(self) -> Node:
         """A call's argument: an expression, or `lambda x: ...`."""
-        token = self._next
+        token = self._stream.next
         if not token.is_word("lambda"):
-            if self._peek(1).is_operator(":=", "=>"):
+            if self._stream.peek(1).is_operator(":=", "=>"):
                 raise SqlProblem(token.start, "sql-refused", "an argument by name", "Write its value alone.")
             return self._expression()
-        self._take()
-        parameters = [self._step()]
-        while self._take_operator(","):
-            parameters.append(self._step())
-        self._expect_operator(":", "lambda")
+        self._stream.take()
+        parameters = [step(self._stream)]
+        while self._stream.take_operator(","):
+            parameters.append(step(self._stream))
+        self._stream.expect_operator(":", "lambda")
         return self._grown(tree.Lambda(token.start, tuple(parameters), body=self._expression()))
 
     def _constant(self) -> Node:
-        token = self._take()
+        token = self._stream.take()
         word = token.text.lower()
         return tree.Literal(token.start, "null" if word == "null" else "boolean", word.upper())
 
     def _case(self) -> Node:
-        token = self._take()
-        operand = None if self._next.is_word("when") else self._expression()
+        token = self._stream.take()
+        operand = None if self._stream.next.is_word("when") else self._expression()
         branches = []
-        while self._take_word("when"):
+        while self._stream.take_word("when"):
             condition = self._expression()
-            self._expect_word("then", "CASE")
+            self._stream.expect_word("then", "CASE")
             branches.append((condition, self._expression()))
         if not branches:
-            raise self._unexpected("CASE wants WHEN here", "Write CASE WHEN condition THEN value ELSE value END.")
-        otherwise = self._expression() if self._take_word("else") else None
-        self._expect_word("end", "CASE")
+            raise self._stream.unexpected(
+                "CASE wants WHEN here", "Write CASE WHEN condition THEN value ELSE value END."
+            )
+        otherwise = self._expression() if self._stream.take_word("else") else None
+        self._stream.expect_word("end", "CASE")
         return self._grown(tree.Case(token.start, operand, tuple(branches), otherwise))
 
     def _cast(self) -> Node:
-        token = self._take()
-        self._take()
+        token = self._stream.take()
+        self._stream.take()
         value = self._expression()
-        self._expect_word("as", "CAST")
-        name = self._type_name()
-        self._expect_operator(")", "CAST(")
+        self._stream.expect_word("as", "CAST")
+        name = type_name(self._stream)
+        self._stream.expect_operator(")", "CAST(")
         return self._grown(tree.Cast(token.start, value, name, safe=token.is_word("try_cast")))
 
     def _extract(self) -> Node:
         """EXTRACT(part FROM time), which is date_part('part', time)."""
-        token = self._take()
-        self._take()
-        part = self._take()
+        token = self._stream.take()
+        self._stream.take()
+        part = self._stream.take()
         if part.kind not in (TokenKind.WORD, TokenKind.STRING):
             raise SqlProblem(part.start, "sql-syntax", "EXTRACT wants a part of a time", "Write extract(hour FROM t).")
-        self._expect_word("from", "EXTRACT")
+        self._stream.expect_word("from", "EXTRACT")
         value = self._expression()
-        self._expect_operator(")", "EXTRACT(")
+        self._stream.expect_operator(")", "EXTRACT(")
         return self._grown(
             tree.Call(token.start, "date_part", (tree.Literal(part.start, "text", part.text.lower()), value))
         )
 
     def _position(self) -> Node:
         """POSITION(part IN text), which is strpos(text, part)."""
-        token = self._take()
-        self._take()
+        token = self._stream.take()
+        self._stream.take()
         part = self._expression(_IN)
-        self._expect_word("in", "POSITION")
+        self._stream.expect_word("in", "POSITION")
         text = self._expression()
-        self._expect_operator(")", "POSITION(")
+        self._stream.expect_operator(")", "POSITION(")
         return self._grown(tree.Call(token.start, "strpos", (text, part)))
-
-    def _interval(self) -> Node:
-        token = self._take()
-        sign = "-" if self._take_operator("-") else ""
-        amount = self._take()
-        text = sign + amount.text
-        if re.fullmatch(r"\s*[+-]?[\d.]+\s*", text) and self._next.kind is TokenKind.WORD:
-            text += f" {self._take().text}"
-        parts, at = [], 0
-        while at < len(text):
-            match = _INTERVAL_PART.match(text, at)
-            if match is None:
-                break
-            parts.append(f"{match[1]} {match[2].lower()}")
-            at = match.end()
-        if not parts or text[at:].strip():
-            raise SqlProblem(token.start, "sql-syntax", f"the interval {text!r}", "Write interval '5 minutes'.")
-        return tree.Interval(token.start, " ".join(parts))
-
-    def _type_name(self) -> str:
-        """A type as written: a name, perhaps of two words, perhaps with numbers in parentheses."""
-        if self._next.kind is not TokenKind.WORD:
-            raise self._unexpected("a type is wanted here", "Write one of our types, such as int64.")
-        text = self._take().text.lower()
-        if text == "double":
-            self._take_word("precision")
-        if self._take_operator("("):
-            numbers = [self._take().text]
-            while self._take_operator(","):
-                numbers.append(self._take().text)
-            self._expect_operator(")", "a type's numbers")
-            text += f"({','.join(numbers)})"
-        if self._take_operator("["):
-            text += "[]"
-            self._expect_operator("]", "a list type")
-        return text
 
     def _postfix(self, node: Node, tightness: int) -> Node:
         """`::type`, `[index]` and `->` after a value."""
         while True:
-            token = self._next
+            token = self._stream.next
             if token.is_operator("::"):
-                self._take()
-                node = self._grown(tree.Cast(token.start, node, self._type_name(), safe=False))
+                self._stream.take()
+                node = self._grown(tree.Cast(token.start, node, type_name(self._stream), safe=False))
             elif token.is_operator("["):
                 node = self._grown(self._subscript(node))
             elif token.is_operator("->", "->>"):
@@ -631,19 +472,19 @@ class _Parser:
                 return node
 
     def _subscript(self, node: Node) -> Node:
-        offset = self._take().start
-        low = None if self._next.is_operator(":") else self._expression()
-        is_slice = self._take_operator(":")
-        high = None if not is_slice or self._next.is_operator("]") else self._expression()
-        self._expect_operator("]", "[")
+        offset = self._stream.take().start
+        low = None if self._stream.next.is_operator(":") else self._expression()
+        is_slice = self._stream.take_operator(":")
+        high = None if not is_slice or self._stream.next.is_operator("]") else self._expression()
+        self._stream.expect_operator("]", "[")
         return tree.Subscript(offset, node, low, high, is_slice)
 
     def _arrow(self, node: Node, tightness: int) -> Node:
         """`json -> key`. DuckDB binds it looser than OR, so beside another operator we want parentheses."""
-        while self._next.is_operator("->", "->>"):
-            token = self._take()
+        while self._stream.next.is_operator("->", "->>"):
+            token = self._stream.take()
             node = self._grown(tree.Binary(token.start, token.text, node, self._primary()))
-        if tightness > 0 or self._binds(self._next):
+        if tightness > 0 or self._binds(self._stream.next):
             raise SqlProblem(
                 node.offset,
                 "sql-syntax",
@@ -657,14 +498,14 @@ class _Parser:
         return token.is_word(*words) or token.is_operator("::", "[", *_BINARY)
 
     def _left_over(self) -> SqlProblem:
-        token = self._next
+        token = self._stream.next
         if token.is_operator(";"):
             return SqlProblem(token.start, "sql-refused", "a semicolon", "Write one expression without a semicolon.")
         if token.is_word("as"):
             return SqlProblem(token.start, "sql-refused", "AS", "The name stands before the colon; leave AS away.")
         if token.is_word(*_STATEMENTS):
             return SqlProblem(token.start, "sql-refused", f"{token.text.upper()} after an expression", "Remove it.")
-        return self._unexpected(
+        return self._stream.unexpected(
             "the expression ends here, or an operator is missing", "Join two values by an operator."
         )
 

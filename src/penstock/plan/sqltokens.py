@@ -9,6 +9,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class TokenKind(Enum):
@@ -51,7 +55,7 @@ _TOKEN = re.compile(
     r"""
       (?P<space>[ \t\r\n\f\v]+)
     | (?P<comment>--|/\*)
-    | (?P<number>(?:\d(?:_?\d)*(?:\.(?:\d(?:_?\d)*)?)?|\.\d(?:_?\d)*)(?:[eE][+-]?\d+)?)
+    | (?P<number>(?:[0-9](?:_?[0-9])*(?:\.(?:[0-9](?:_?[0-9])*)?)?|\.[0-9](?:_?[0-9])*)(?:[eE][+-]?[0-9]+)?)
     | (?P<string>'(?:[^']|'')*')
     | (?P<quoted>"(?:[^"]|"")*")
     | (?P<word>[A-Za-z_\x80-\U0010ffff][A-Za-z0-9_$\x80-\U0010ffff]*)
@@ -113,3 +117,58 @@ def _unreadable(sql: str, at: int) -> SqlProblem:
     if character == '"':
         return SqlProblem(at, "sql-syntax", "a quoted name that does not end", 'Close it with ".')
     return SqlProblem(at, "sql-syntax", f"the character {character!r}", "Remove it; texts stand in 'single quotes'.")
+
+
+class TokenStream:
+    """Tokens with a place in them, which parsers move forward."""
+
+    def __init__(self, found: Sequence[Token]) -> None:
+        self._tokens = found
+        self._at = 0
+
+    @property
+    def next(self) -> Token:
+        """The token that is taken next; END stays for ever."""
+        return self._tokens[self._at]
+
+    def peek(self, ahead: int) -> Token:
+        """The token so many places after the next one."""
+        return self._tokens[min(self._at + ahead, len(self._tokens) - 1)]
+
+    def take(self) -> Token:
+        token = self.next
+        self._at = min(self._at + 1, len(self._tokens) - 1)
+        return token
+
+    def take_word(self, *words: str) -> bool:
+        """Take the next token if it is one of these words."""
+        if self.next.is_word(*words):
+            self.take()
+            return True
+        return False
+
+    def take_operator(self, *operators: str) -> bool:
+        """Take the next token if it is one of these operators."""
+        if self.next.is_operator(*operators):
+            self.take()
+            return True
+        return False
+
+    def expect_operator(self, operator: str, why: str) -> None:
+        if not self.take_operator(operator):
+            raise self.unexpected(f"{why} wants {operator!r} here", f"Write {operator!r}.")
+
+    def expect_word(self, word: str, why: str) -> None:
+        if not self.take_word(word):
+            raise self.unexpected(f"{why} wants {word.upper()} here", f"Write {word.upper()}.")
+
+    def unexpected(self, message: str, repair: str = "") -> SqlProblem:
+        """The problem that the next token is not what is wanted."""
+        token = self.next
+        shown = "the end" if token.kind is TokenKind.END else repr(token.text)
+        return SqlProblem(token.start, "sql-syntax", f"{message}, not {shown}", repair)
+
+
+def words(text: str) -> frozenset[str]:
+    """A set of words from one text, as tables of grammar are easiest to read."""
+    return frozenset(text.split())
