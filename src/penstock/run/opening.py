@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from penstock.lake.fence import Writer
     from penstock.lake.lake import Lake
     from penstock.lake.layout import TableSpec
+    from penstock.lake.table import Table
     from penstock.plan.gold import GoldPlan
     from penstock.plan.nouns import Plan
     from penstock.run.context import PipelineContext, RunOptions
@@ -83,7 +84,7 @@ def open_pipeline(context: PipelineContext, options: RunOptions, report: Callabl
 
     plan = compile_plan(pipeline, references.columns(references.versions))
     context.engine.register(plan.refine)
-    tables = _open_tables(lake, plan, context, writer, contracts)
+    tables = _open_tables(lake, plan, context, writer, contracts, manifest_table)
     contract = apply_contract(contracts, writer, pipeline, context.parse, context.clock.now())
     plans = Plans(contracts, references, context.parse)
     opened = context.clock.now()
@@ -105,7 +106,12 @@ def open_pipeline(context: PipelineContext, options: RunOptions, report: Callabl
 
 
 def _open_tables(
-    lake: Lake, plan: Plan, context: PipelineContext, writer: Writer, contracts: Contracts
+    lake: Lake,
+    plan: Plan,
+    context: PipelineContext,
+    writer: Writer,
+    contracts: Contracts,
+    manifest: Table | None,
 ) -> PipelineTables:
     """Create what is missing, add new columns, and make the writer known to every table, upstream first."""
     pipeline = plan.pipeline
@@ -119,7 +125,7 @@ def _open_tables(
     ledger = lake.create(layout.ledger_spec(pipeline.name))
     take_over(pipeline.name, [bronze, rejects, silver, *gold, ledger], writer=writer)
     silver.evolve(writer, silver_spec)
-    return PipelineTables(pipeline.name, writer, bronze, rejects, silver, gold, Ledger(ledger), contracts)
+    return PipelineTables(pipeline.name, writer, bronze, rejects, silver, gold, Ledger(ledger), contracts, manifest)
 
 
 def gold_table_spec(plan: GoldPlan, silver: TableSpec, context: PipelineContext) -> TableSpec:

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PipelineTables:
-    """Upstream first: bronze, rejects, silver, gold, ledger. `contracts` holds declarations and incarnations."""
+    """Upstream first: bronze, rejects, silver, gold, ledger. `contracts` holds declarations and incarnations, `manifest`
+    the files of a files source."""
 
     pipeline: str
     writer: Writer
@@ -39,6 +40,7 @@ class PipelineTables:
     gold: tuple[Table, ...]
     ledger: Ledger
     contracts: Contracts
+    manifest: Table | None = None
 
     def batch_of(self, table: Table) -> int:
         """The last batch the table has absorbed; 0 for none."""

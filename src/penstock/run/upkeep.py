@@ -30,7 +30,8 @@ class Upkeep:
         """Keep the tables of steps 5 to 8, after the ledger's commit of `batch`."""
         self._absorbed = batch
         tables = self._tables
-        self._keep([tables.rejects, tables.silver, *tables.gold, tables.ledger.table])
+        manifest = [tables.manifest] if tables.manifest is not None else []
+        self._keep([tables.rejects, tables.silver, *tables.gold, tables.ledger.table, *manifest])
 
     def _keep(self, tables: list[Table]) -> None:
         upkeep(tables, self._tables.writer, self._absorbed, self._settings, now=self._clock.now())

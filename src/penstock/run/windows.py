@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 ALWAYS = 1 << 62
 """A floor above every time: nothing is kept in memory."""
 
-_MERGE_ROWS_MIN = 50_000
+MERGE_ROWS_MIN = 50_000
 """Pieces are merged when they hold this many rows, or twice as many as after the last merge."""
 
 
@@ -43,7 +43,7 @@ class Partials:
     def add(self, partials: pa.Table) -> None:
         if partials.num_rows:
             self._pieces.append(partials)
-            if self.rows > max(2 * self._merged_rows, _MERGE_ROWS_MIN):
+            if self.rows > max(2 * self._merged_rows, MERGE_ROWS_MIN):
                 self.merged()
 
     def merged(self) -> pa.Table | None:

@@ -1,0 +1,278 @@
+"""Whole runs through the facade: what changes between two runs, and what the bounds of memory must not change."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import penstock
+from penstock.errors import DeclarationError, RuleStopped, UsageError
+from pipelines import cases
+
+PIPELINE = """
+pipeline: ticks
+source:
+  files: {path: incoming}
+references:
+  instruments: {file: instruments.csv, key: id}
+silver:
+  table: ticks
+  key: [id, at]
+  event_time: at
+  late_after: 10 seconds
+  columns:
+    id: {type: string, required: true}
+    at: {type: timestamp, required: true}
+    price: {type: "decimal(12,4)", required: true}
+    currency: {lookup: instruments.currency}
+  rules:
+    positive: price > 0
+gold:
+  bars:
+    window: 1 minute
+    by: [id]
+    measures: {low: min(price), last_price: last(price), n: count()}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "pipelines").mkdir()
+    (tmp_path / "incoming").mkdir()
+    (tmp_path / "penstock.yaml").write_text("lake: lake\n")
+    (tmp_path / "pipelines" / "ticks.yaml").write_text(PIPELINE)
+    (tmp_path / "instruments.csv").write_text("id,currency\nA,USD\nB,EUR\n")
+    return tmp_path
+
+
+def tick(second: int, price: float, name: str = "A") -> str:
+    return f'{{"id": "{name}", "at": "2024-01-01T00:{second // 60:02d}:{second % 60:02d}Z", "price": {price}}}\n'
+
+
+def drop(folder: Path, name: str, *lines: str) -> None:
+    """Put a file into the incoming folder, old enough to be taken at once."""
+    path = folder / "incoming" / name
+    path.write_text("".join(lines))
+    os.utime(path, (1_700_000_000, 1_700_000_000))
+
+
+def declare(folder: Path, old: str, new: str) -> None:
+    path = folder / "pipelines" / "ticks.yaml"
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+
+
+def bars(folder: Path) -> list[tuple[Any, ...]]:
+    rows = penstock.open(folder).sql("select * from gold.bars order by window_start, id").to_pylist()
+    return [
+        (str(row["window_start"])[14:16], row["id"], float(row["low"]), float(row["last_price"]), row["n"])
+        for row in rows
+    ]
+
+
+def clean(folder: Path) -> bool:
+    return cases.violations(folder) == []
+
+
+def test_rows_after_a_drain_correct_gold(folder: Path) -> None:
+    drop(folder, "1.ndjson", tick(0, 5), tick(30, 4), tick(70, 7))
+    penstock.open(folder).run_once()
+    assert bars(folder) == [("00", "A", 4, 4, 2), ("01", "A", 7, 7, 1)]
+    drop(folder, "2.ndjson", tick(45, 3), tick(130, 9), tick(20, 8, "B"))
+    penstock.open(folder).run_once()
+    assert bars(folder) == [("00", "A", 3, 3, 3), ("00", "B", 8, 8, 1), ("01", "A", 7, 7, 1), ("02", "A", 9, 9, 1)]
+    assert clean(folder)
+
+
+def test_kept_open_windows_are_closed_by_a_later_drain(folder: Path) -> None:
+    drop(folder, "1.ndjson", tick(0, 5), tick(75, 7))
+    penstock.open(folder).run_once(keep_open=True)
+    assert bars(folder) == [("00", "A", 5, 5, 1)]
+    assert clean(folder)
+    penstock.open(folder).run_once()
+    assert bars(folder) == [("00", "A", 5, 5, 1), ("01", "A", 7, 7, 1)]
+    assert clean(folder)
+
+
+def test_a_run_without_anything_new_makes_no_batch(folder: Path) -> None:
+    drop(folder, "1.ndjson", tick(0, 5))
+    first = penstock.open(folder).run_once()[0]
+    assert first.batches == 2
+    assert penstock.open(folder).run_once()[0].batches == 0
+
+
+def test_a_new_gold_table_is_filled_from_history(folder: Path) -> None:
+    drop(folder, "1.ndjson", tick(0, 5), tick(30, 4), tick(70, 7))
+    penstock.open(folder).run_once()
+    declare(
+        folder,
+        "gold:\n",
+        "gold:\n  hours:\n    window: 1 hour\n    measures: {n: count()}\n  wide:\n    window: {size: 2 minutes, every: 1 minute}\n"
+        "    measures: {ids: count_distinct(id), spread: stddev(price)}\n",
+    )
+    drop(folder, "2.ndjson", tick(80, 6), tick(4000 % 3600, 1))
+    penstock.open(folder).run_once()
+    project = penstock.open(folder)
+    assert project.sql("select n from gold.hours order by window_start").to_pylist() == [{"n": 5}]
+    assert project.sql("select count(*) as n from gold.wide").to_pylist() == [{"n": 5}]
+    assert clean(folder)
+
+
+def test_a_changed_rule_holds_from_the_next_batch_on(folder: Path) -> None:
+    drop(folder, "1.ndjson", tick(0, 5))
+    penstock.open(folder).run_once()
+    declare(folder, "positive: price > 0", "positive: price > 10")
+    drop(folder, "2.ndjson", tick(1, 5), tick(2, 11))
+    penstock.open(folder).run_once()
+    project = penstock.open(folder)
+    assert project.sql("select count(*) as n from silver.ticks").to_pylist() == [{"n": 2}]
+    assert project.sql("select contract from rejects.ticks").to_pylist() == [{"contract": 2}]
+    assert clean(folder)
+
+
+def test_a_column_at_the_end_is_added(folder: Path) -> None:
+    drop(folder, "1.ndjson", tick(0, 5))
+    penstock.open(folder).run_once()
+    declare(folder, "  rules:", "    note: string\n  rules:")
+    drop(folder, "2.ndjson", tick(1, 5)[:-2] + ', "note": "x"}\n')
+    penstock.open(folder).run_once()
+    rows = penstock.open(folder).sql("select note from silver.ticks order by _offset").to_pylist()
+    assert rows == [{"note": None}, {"note": "x"}]
+    assert clean(folder)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("key: [id, at]", "key: [id]"),
+        ("decimal(12,4)", "decimal(14,4)"),
+        ("window: 1 minute", "window: 2 minutes"),
+        ("path: incoming", "path: elsewhere"),
+        ("    currency: {lookup: instruments.currency}\n", ""),
+    ],
+)
+def test_a_change_of_meaning_is_refused(folder: Path, old: str, new: str) -> None:
+    drop(folder, "1.ndjson", tick(0, 5))
+    penstock.open(folder).run_once()
+    before = bars(folder)
+    declare(folder, old, new)
+    with pytest.raises(DeclarationError):
+        penstock.open(folder).run_once()
+    assert bars(folder) == before
+
+
+def test_a_changed_reference_is_a_new_version(folder: Path) -> None:
+    drop(folder, "1.ndjson", tick(0, 5, "C"))
+    penstock.open(folder).run_once()
+    (folder / "instruments.csv").write_text("id,currency\nA,USD\nC,CHF\n")
+    drop(folder, "2.ndjson", tick(1, 5, "C"))
+    penstock.open(folder).run_once()
+    rows = penstock.open(folder).sql("select currency from silver.ticks order by _offset").to_pylist()
+    assert rows == [{"currency": None}, {"currency": "CHF"}]
+    assert clean(folder)
+
+
+def test_a_broken_reference_keeps_the_last_good_version(folder: Path) -> None:
+    drop(folder, "1.ndjson", tick(0, 5))
+    penstock.open(folder).run_once()
+    (folder / "instruments.csv").write_text("id,currency\nA,USD\nA,EUR\n")
+    drop(folder, "2.ndjson", tick(1, 5))
+    summary = penstock.open(folder).run_once()[0]
+    assert any("instruments" in report for report in summary.reports)
+    assert penstock.open(folder).sql("select distinct currency from silver.ticks").to_pylist() == [{"currency": "USD"}]
+    assert clean(folder)
+
+
+def test_a_broken_first_reference_stops_before_anything_is_read(folder: Path) -> None:
+    (folder / "instruments.csv").write_text("id,currency\nA,USD\nA,EUR\n")
+    drop(folder, "1.ndjson", tick(0, 5))
+    with pytest.raises(UsageError):
+        penstock.open(folder).run_once()
+
+
+def test_a_stop_rule_stops_until_the_rule_changes(folder: Path) -> None:
+    declare(folder, "positive: price > 0", "positive: {check: price > 0, otherwise: stop}")
+    drop(folder, "1.ndjson", tick(0, 5), tick(1, -1))
+    for _ in range(2):
+        with pytest.raises(RuleStopped, match="positive"):
+            penstock.open(folder).run_once()
+    assert penstock.open(folder).lake.table("silver/ticks").txn("ticks/batch") is None
+    declare(folder, "otherwise: stop", "otherwise: quarantine")
+    penstock.open(folder).run_once()
+    assert penstock.open(folder).sql("select count(*) as n from rejects.ticks").to_pylist() == [{"n": 1}]
+    assert clean(folder)
+
+
+def random_ticks(folder: Path, count: int = 400) -> None:
+    """Ticks over an hour, in an order that makes most of them late."""
+    lines = [tick((at * 1_117) % 3_600, 1 + (at * 7) % 13, "ABC"[at % 3]) for at in range(count)]
+    for number in range(4):
+        drop(folder, f"{number}.ndjson", *lines[number::4])
+
+
+@pytest.mark.parametrize(
+    ("module", "bound", "value"),
+    [
+        ("penstock.run.windows", "OPEN_WINDOWS_MAX", 5),
+        ("penstock.run.windows", "CLOSED_WINDOWS_CACHED_MAX", 4),
+        ("penstock.run.silverwindows", "RECOMPUTE_ROWS_MAX", 10),
+        ("penstock.run.opening", "KEY_INDEX_BYTES_MAX", 1),
+        ("penstock.run.windows", "MERGE_ROWS_MIN", 1),
+    ],
+)
+def test_bounds_of_memory_change_no_row(
+    folder: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    module: str,
+    bound: str,
+    value: int,
+) -> None:
+    random_ticks(folder)
+    penstock.open(folder).run_once(batch_rows=60)
+    wanted = cases.tables(folder)
+    assert clean(folder)
+    subprocess.run(["rm", "-r", folder / "lake"], check=True)
+    monkeypatch.setattr(f"{module}.{bound}", value)
+    penstock.open(folder).run_once(batch_rows=60)
+    assert cases.tables(folder) == wanted
+    assert clean(folder)
+
+
+@pytest.mark.parametrize("zone", ["Asia/Kolkata", "America/St_Johns"])
+def test_the_machine_s_time_zone_changes_no_row(folder: Path, zone: str) -> None:
+    random_ticks(folder, 50)
+    penstock.open(folder).run_once()
+    wanted = cases.tables(folder)
+    subprocess.run(["rm", "-r", folder / "lake"], check=True)
+    code = "import sys, penstock; penstock.open(sys.argv[1]).run_once(batch_rows=20)"
+    subprocess.run([sys.executable, "-c", code, str(folder)], check=True, env={**os.environ, "TZ": zone})
+    assert cases.tables(folder) == wanted
+
+
+@pytest.mark.integration
+def test_sigterm_stops_cleanly_and_the_next_run_goes_on(folder: Path) -> None:
+    random_ticks(folder, 40)
+    process = subprocess.Popen([sys.executable, "-m", "penstock", "-C", str(folder), "run"], stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 60
+    while penstock.open(folder).lake.table("ledger/ticks") is None or not _rows(folder):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 0
+    assert clean(folder)
+    drop(folder, "z.ndjson", tick(3599, 2))
+    penstock.open(folder).run_once()
+    assert penstock.open(folder).sql("select sum(n)::bigint as n from gold.bars").to_pylist() == [{"n": _rows(folder)}]
+    assert clean(folder)
+
+
+def _rows(folder: Path) -> int:
+    return penstock.open(folder).sql("select count(*) as n from silver.ticks").to_pylist()[0]["n"]
