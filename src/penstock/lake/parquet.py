@@ -62,7 +62,7 @@ def write_files(storage: Storage, folder: str, spec: TableSpec, data: pa.Table) 
             storage.sync_folder(subfolder)
     except BaseException:
         for file in written:
-            storage.delete(f"{folder}/{file.path}")
+            storage.discard(f"{folder}/{file.path}")
         raise
     return written
 
@@ -194,7 +194,11 @@ def _write_file(
                 count += rows.num_rows
         size = sink.tell()
     final = f"{subfolder}/{name}-{footer_checksum(storage, path, size):08x}.parquet"
-    storage.rename(path, final)
+    try:
+        storage.rename(path, final)
+    except BaseException:
+        storage.discard(path)
+        raise
     modified = time.time_ns() // 1_000_000
     return DataFile(final[len(folder) + 1 :], size, count, partition, modified, statistics)
 

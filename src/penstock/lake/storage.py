@@ -94,6 +94,9 @@ class Storage(Protocol):
     def delete(self, path: str) -> None:
         """Delete a file if it is there. Not durable: a deleted file may be back after power loss."""
 
+    def discard(self, path: str) -> None:
+        """Delete a file that nobody needs, if that is possible; never raises."""
+
     def lock(self, name: str) -> AbstractContextManager[None]:
         """A context that only one process at a time is in. Raises `Fenced` naming the one that is."""
 
@@ -195,23 +198,25 @@ class LocalStorage:
         folder, name = os.path.split(path)
         self.make_folder(folder)
         temporary = f"{folder}/.{name}{TEMPORARY_MARK}{secrets.token_hex(4)}"
-        with self.sink(temporary) as sink:
-            sink.write(data)
-        self.rename(temporary, path)
+        try:
+            with self.sink(temporary) as sink:
+                sink.write(data)
+            self.rename(temporary, path)
+        except BaseException:
+            self.discard(temporary)
+            raise
         self.sync_folder(folder)
 
     @contextmanager
     def sink(self, path: str) -> Iterator[pa.NativeFile]:
-        full = self.local_path(path)
         try:
             with self._translated(path):
                 self._before("create", path)
-                with pa.OSFile(full, "wb") as sink:
+                with pa.OSFile(self.local_path(path), "wb") as sink:
                     yield sink
             self.sync(path)
         except BaseException:
-            with suppress(OSError):  # best effort: the first error is the one to tell about
-                os.unlink(full)
+            self.discard(path)
             raise
 
     def sync(self, path: str) -> None:
@@ -256,6 +261,10 @@ class LocalStorage:
                 os.unlink(self.local_path(path))
             except FileNotFoundError:
                 return
+
+    def discard(self, path: str) -> None:
+        with suppress(OSError):
+            os.unlink(self.local_path(path))
 
     # -- one process at a time ----------------------------------------------------------------------------------------
 
