@@ -5,7 +5,19 @@
 
 from penstock.plan.arrowfunctions import ArrowFunction
 from penstock.plan.compile import compile, findings  # noqa: A004 - the word of the trade
+from penstock.plan.explain import Explanation, explain
 from penstock.plan.gold import GoldPlan, compile_gold
 from penstock.plan.nouns import Plan, RefinePlan, in_order
 
-__all__ = ["ArrowFunction", "GoldPlan", "Plan", "RefinePlan", "compile", "compile_gold", "findings", "in_order"]
+__all__ = [
+    "ArrowFunction",
+    "Explanation",
+    "GoldPlan",
+    "Plan",
+    "RefinePlan",
+    "compile",
+    "compile_gold",
+    "explain",
+    "findings",
+    "in_order",
+]

@@ -34,7 +34,8 @@ def digest(silver: Silver, types: Mapping[str, ColumnType], bucket_sql: str) -> 
         parts.append(_part(f"e.{identifier(name)}", types[name], is_last))
     if not parts:
         return "CAST(0 AS UHUGEINT)"
-    whole = f"concat({', '.join(parts)})"
+    is_text = len(parts) == 1 and types[silver.key[0]].kind in ("string", "json")
+    whole = parts[0] if is_text else f"concat({', '.join(parts)})"
     return f"md5_number({whole})"
 
 
