@@ -216,7 +216,7 @@ ROW = st.fixed_dictionaries(
 
 
 @given(rows=st.lists(ROW, min_size=1, max_size=25), cuts=st.lists(st.integers(0, 25), max_size=3), hop=st.booleans())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_partials_of_any_split_merge_to_what_all_rows_give(database, rows, cuts, hop):
     size = Span(3 * MINUTE if hop else MINUTE, SpanUnit.MICROSECOND)
     plan = compile_gold(gold(MEASURES, size=size, every=Span(MINUTE, SpanUnit.MICROSECOND)), COLUMNS, SILVER)
