@@ -24,15 +24,16 @@ BATCH_ROWS_MIN = 1_000
 
 
 class BatchSize:
-    """How many rows the next batch may have: as many as take about BATCH_SECONDS_TARGET, within the bounds."""
+    """How many rows the next batch may have: as many as take about BATCH_SECONDS_TARGET, or `fixed` as many as asked."""
 
-    def __init__(self, rows_max: int) -> None:
+    def __init__(self, rows_max: int, *, fixed: bool = False) -> None:
         self._rows_max = rows_max
+        self._fixed = fixed
         self.rows = rows_max
 
     def took(self, rows: int, seconds: float) -> None:
         """Learn from a batch that passed through; small ones say little about the cost of a row."""
-        if rows < BATCH_ROWS_MIN or seconds <= 0:
+        if self._fixed or rows < BATCH_ROWS_MIN or seconds <= 0:
             return
         wanted = int(rows * BATCH_SECONDS_TARGET / seconds)
         self.rows = max(min(BATCH_ROWS_MIN, self._rows_max), min(self._rows_max, wanted))

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from penstock.model.batch import BatchCounts, Pins
     from penstock.run.context import Clock
-    from penstock.run.gold import GoldKeeper
     from penstock.run.protocol import BatchProtocol
     from penstock.run.tables import PipelineTables
 
@@ -44,7 +43,7 @@ def catch_up(
     in_bronze = tables.batch_of(tables.bronze)
     in_silver = tables.batch_of(tables.silver)
     in_ledger = tables.ledger.position()
-    fresh = load_gold(protocol, in_silver, in_ledger)
+    load_gold(protocol, in_ledger)
 
     for number in range(in_ledger + 1, in_silver + 1):  # silver is there, gold or the ledger is not
         journal = Journal(clock, recovered=True)
@@ -63,34 +62,29 @@ def catch_up(
         batch_pins = provisional or pins()
         events = protocol.refine(batch, batch_pins, journal)
         done(number, protocol.absorb(batch, events, batch_pins, journal, None))
-
-    for keeper in fresh:
-        keeper.fill(tables.writer, in_bronze, protocol.progress.closed_until)
     return in_bronze
 
 
-def load_gold(protocol: BatchProtocol, in_silver: int, in_ledger: int) -> list[GoldKeeper]:
-    """Load the open windows of each gold table; returns the ones that are new while silver has a history.
+def load_gold(protocol: BatchProtocol, in_ledger: int) -> None:
+    """Bring each gold table to the ledger's last batch, and load its open windows.
 
     A gold table without changes skips commits, so the ledger may know more of it than its own position: what the
-    ledger has recorded, gold has absorbed.
+    ledger has recorded, gold has absorbed. One that the ledger has batches without is new, and filled from silver's
+    history: before the ledger gets a row that names it, or a crash in between would make it look filled.
     """
     tables, progress = protocol.tables, protocol.progress
     recorded = tables.ledger.last()
     if recorded is not None:
         progress.watermark = recorded.watermark
         progress.closed_until = recorded.closed_until
-    fresh = []
     for keeper in protocol.gold:
         absorbed = tables.batch_of(keeper.table)
-        if absorbed == 0 and in_silver > 0 and not (recorded and keeper.table.name in dict(recorded.versions)):
-            keeper.absorbed = in_silver + 1_000_000_000  # takes part only after it was filled
-            fresh.append(keeper)
+        if recorded is not None and absorbed == 0 and keeper.table.name not in dict(recorded.versions):
+            keeper.fill(tables.writer, in_ledger, recorded.closed_until)
         elif absorbed > in_ledger:
             keeper.load(absorbed, keeper.table.txn(closed_until_txn(keeper.plan.name)))
         else:
             keeper.load(in_ledger, recorded.closed_until if recorded else None)
-    return fresh
 
 
 def batch_from_bronze(tables: PipelineTables, number: int) -> Batch:

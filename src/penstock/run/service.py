@@ -77,7 +77,7 @@ class _Loop:
         done = catch_up(self._protocol, self._opened.pins, silver.event_time, self._clock, self._recovered)
         tables = self._protocol.tables
         settings, options = self._context.settings, self._options
-        self._size = BatchSize(options.batch_rows or settings.batch_rows_max)
+        self._size = BatchSize(options.batch_rows or settings.batch_rows_max, fixed=options.batch_rows is not None)
         self._poller = Poller(
             self._opened.source,
             self._opened.incarnation,

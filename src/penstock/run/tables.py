@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PipelineTables:
-    """Upstream first: bronze, rejects, silver, gold, ledger. `contracts` holds declarations and incarnations, `manifest`
-    the files of a files source."""
+    """Upstream first: bronze, rejects, silver, gold, ledger. `contracts` holds declarations and incarnations,
+    `manifest` the files of a files source."""
 
     pipeline: str
     writer: Writer

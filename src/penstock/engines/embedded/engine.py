@@ -13,8 +13,10 @@ import numpy as np
 import pyarrow as pa
 from duckdb.func import FunctionNullHandling, PythonUDFType
 
+from penstock.engines.embedded.prepared import PreparedQuery
 from penstock.errors import QueryError, StorageError
 from penstock.limits import RECORDS_PER_ARROW_BATCH
+from penstock.plan import in_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -41,26 +43,24 @@ class EmbeddedEngine:
             },
         )
         self._database.execute("SET GLOBAL TimeZone = 'UTC'")
+        # It moves expressions that may fail out of the TRY around them: two rules that share one would stop the batch.
+        self._database.execute("SET GLOBAL disabled_optimizers = 'common_subexpressions'")
         self._functions: set[str] = set()
+        self._kept: dict[str, PreparedQuery] = {}
         self._registering = threading.Lock()
 
     def refine(self, plan: RefinePlan, records: pa.Table, references: Mapping[str, pa.Table]) -> pa.Table:
         self.register(plan)
         records = records.append_column("_row", pa.array(np.arange(records.num_rows)))
-        relations: dict[str, Relation] = {"records": _in_batches(records)}
+        relations = {"records": _in_batches(records)}
         relations.update({f"reference_{name}": table for name, table in references.items()})
         relations.update(plan.side_tables(records))
-        return self.query(plan.sql, relations)
+        with self._memory_explained():
+            return in_order(self._prepared(plan.unordered_sql, relations).run(relations))
 
     def query(self, sql: str, relations: Mapping[str, Relation]) -> pa.Table:
-        with self._cursor(relations) as cursor:
-            try:
-                return cursor.sql(sql).to_arrow_table()
-            except duckdb.OutOfMemoryException as error:
-                raise StorageError(
-                    f"a query needs more than its memory or temporary space: {error}",
-                    hint="Raise `limits.memory_bytes` in penstock.yaml, or use smaller batches (`--batch-rows`).",
-                ) from error
+        with self._cursor(relations) as cursor, self._memory_explained():
+            return cursor.sql(sql).to_arrow_table()
 
     def schema(self, sql: str, relations: Mapping[str, pa.Schema]) -> pa.Schema:
         empty = {name: schema.empty_table() for name, schema in relations.items()}
@@ -85,8 +85,30 @@ class EmbeddedEngine:
                     self._functions.add(function.name)
 
     def close(self) -> None:
+        for prepared in self._kept.values():
+            prepared.close()
         self._database.close()
         shutil.rmtree(self._spill_folder, ignore_errors=True)
+
+    def _prepared(self, sql: str, relations: Mapping[str, pa.Table]) -> PreparedQuery:
+        """The planned query, planned again where a relation has another schema now."""
+        with self._registering:
+            kept = self._kept.get(sql)
+            if kept is None or not kept.fits(relations):
+                if kept is not None:
+                    kept.close()
+                kept = self._kept[sql] = PreparedQuery(self._database.cursor(), sql, relations)
+            return kept
+
+    @contextmanager
+    def _memory_explained(self) -> Iterator[None]:
+        try:
+            yield
+        except duckdb.OutOfMemoryException as error:
+            raise StorageError(
+                f"a query needs more than its memory or temporary space: {error}",
+                hint="Raise `limits.memory_bytes` in penstock.yaml, or use smaller batches (`--batch-rows`).",
+            ) from error
 
     @contextmanager
     def _cursor(self, relations: Mapping[str, Relation]) -> Iterator[duckdb.DuckDBPyConnection]:
