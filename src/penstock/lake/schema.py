@@ -7,12 +7,12 @@ import pyarrow as pa
 
 def plain_schema(schema: pa.Schema) -> pa.Schema:
     """`schema` without what a round trip through Delta adds: names of list elements, field metadata."""
-    return pa.schema([pa.field(field.name, _plain(field.type)) for field in schema])
+    return pa.schema([pa.field(field.name, _plain(field.type), field.nullable) for field in schema])
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_list(kind):
         return pa.list_(_plain(kind.value_type))
     if pa.types.is_struct(kind):
-        return pa.struct([pa.field(child.name, _plain(child.type)) for child in kind])
+        return pa.struct([pa.field(child.name, _plain(child.type), child.nullable) for child in kind])
     return kind

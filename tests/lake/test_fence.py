@@ -1,0 +1,125 @@
+"""One writer owns a pipeline's tables; of two that want them exactly one gets them."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lake.faults import SPEC, FaultyStorage, Killed, bronze_rows
+from lake.lakes import open_lake
+from penstock.errors import Fenced
+from penstock.lake import layout
+from penstock.lake.fence import Writer, take_over
+from penstock.lake.lake import Lake
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from penstock.lake.table import Table
+
+SPECS = (SPEC, layout.rejects_spec("p"), layout.ledger_spec("p"))
+
+
+def tables(folder: Path) -> list[Table]:
+    lake = open_lake(folder)
+    return [lake.create(spec) for spec in SPECS]
+
+
+def test_a_later_writer_takes_a_higher_epoch_and_the_earlier_one_stops(tmp_path: Path) -> None:
+    mine = tables(tmp_path)
+    first = take_over("p", mine)
+    assert first.epoch == 1
+    files = mine[0].write(bronze_rows(1))
+    second = take_over("p", tables(tmp_path))
+    assert second.epoch == 2
+    assert second.nonce != first.nonce
+    for table in mine:
+        with pytest.raises(Fenced, match=r"was taken over by writer 2 of pipeline p; this one is 1"):
+            table.commit(first, batch=1, add=files if table is mine[0] else ())
+    assert all(table.files() == [] for table in tables(tmp_path))
+
+
+def test_pipelines_that_share_a_table_do_not_fence_each_other(tmp_path: Path) -> None:
+    [table, *_] = tables(tmp_path)
+    ours, theirs = take_over("p", [table]), take_over("q", [table])
+    table.commit(ours, batch=1)
+    table.commit(theirs, batch=7)
+    assert (table.txn("p/batch"), table.txn("q/batch")) == (1, 7)
+
+
+def test_further_tables_join_the_same_writer(tmp_path: Path) -> None:
+    [first, *others] = tables(tmp_path)
+    writer = take_over("p", [first])
+    assert take_over("p", others, writer=writer) is writer
+    assert all(table.txn("p/nonce") == writer.nonce for table in (first, *others))
+    take_over("p", tables(tmp_path))
+    with pytest.raises(Fenced):
+        take_over("p", others, writer=writer)
+
+
+@pytest.mark.parametrize("nonce", [1, 2])
+def test_the_same_epoch_with_another_number_is_another_writer(tmp_path: Path, nonce: int) -> None:
+    [table, *_] = tables(tmp_path)
+    table.take(Writer("p", 5, 1))
+    if nonce == 1:
+        table.take(Writer("p", 5, 1))
+        return
+    with pytest.raises(Fenced):
+        table.take(Writer("p", 5, nonce))
+    with pytest.raises(Fenced):
+        table.commit(Writer("p", 5, nonce), batch=1)
+
+
+def test_a_take_over_that_was_cut_short_is_taken_over_itself(tmp_path: Path) -> None:
+    tables(tmp_path)
+    for kill_at in range(1, 40):
+        storage = FaultyStorage(tmp_path)
+        lake = Lake(storage)
+        mine = [lake.create(spec) for spec in SPECS]
+        storage.kill_at = len(storage.operations) + kill_at
+        try:
+            take_over("p", mine)
+        except Killed:
+            continue
+        break
+    writer = take_over("p", again := tables(tmp_path))
+    assert {table.txn("p/writer") for table in again} == {writer.epoch}
+    assert writer.epoch > 3
+
+
+def test_of_two_that_race_exactly_one_wins(tmp_path: Path) -> None:
+    tables(tmp_path)
+    for _ in range(8):
+        barrier = threading.Barrier(3)
+        won: list[Writer] = []
+        lost: list[Fenced] = []
+
+        def race(barrier: threading.Barrier = barrier, won: list[Writer] = won, lost: list[Fenced] = lost) -> None:
+            mine = tables(tmp_path)
+            for table in mine:
+                table.refresh()
+            barrier.wait()
+            try:
+                won.append(take_over("p", mine))
+            except Fenced as error:
+                lost.append(error)
+
+        threads = [threading.Thread(target=race) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(won) + len(lost) == 3
+        now = tables(tmp_path)
+        owners = []
+        for writer in won:  # who took over first may have lost it again to one with a higher epoch
+            try:
+                for table in now:
+                    table.refresh()
+                    table.check_owner(writer)
+                owners.append(writer)
+            except Fenced:
+                continue
+        assert len(owners) == 1
