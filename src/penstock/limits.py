@@ -1,6 +1,7 @@
 """Every bound in Penstock, by name, with its reason. Relations between bounds are checked at the end, at import.
 
-Units stand last in a name: `_rows`, `_bytes`, `_seconds`. What a user may change has the same name in `settings.py`; the value here is its default.
+Units stand last in a name: `_rows`, `_bytes`, `_seconds`. What a user may change has the same name in `settings.py`;
+the value here is its default.
 """
 
 from __future__ import annotations
@@ -89,7 +90,8 @@ TABLE_ROWS_MAX = 1_000
 # -- sources ----------------------------------------------------------------------------------------------------------
 
 CSV_RECORD_LINES_MAX = 1_000
-"""Physical lines in one CSV record; a quote that is not closed by then was a stray one, and must not swallow the file."""
+"""Physical lines in one CSV record; a quote that is not closed by then was a stray one, and must not swallow the
+file."""
 
 # -- proof ------------------------------------------------------------------------------------------------------------
 
@@ -147,22 +149,26 @@ if PUSH_COMMIT_BYTES_MAX < RECORD_BYTES_MAX + PUSH_BLOCK_BYTES_MAX:
 # -- plan -------------------------------------------------------------------------------------------------------------
 
 JSON_NESTING_MAX = 500
-"""Brackets inside brackets in a record; deeper ones are malformed. Half of what the strict parser takes (1,024), far above any real record."""
+"""Brackets inside brackets in a record; deeper ones are malformed. Half of what the strict parser takes (1,024), far
+above any real record."""
 
 DETAIL_VALUE_CHARACTERS_MAX = 80
 """Of an offending value in a reject's `detail`; the raw record beside it has all of it."""
 
 EXPRESSION_DEPTH_MAX = 100
-"""Levels of one SQL expression: several times what a person writes, and far below what Python and DuckDB can recurse."""
+"""Levels of one SQL expression: several times what a person writes, and far below what Python and DuckDB can
+recurse."""
 
 EXPRESSION_TEXT_MAX = 10_000
 """Characters a padding or repeating function may make of one value: a column is not a way to fill the memory."""
 
 SUM_DIGITS_MAX = 28
-"""Digits of a decimal whose sums are safe in 38 digits: up to 10,000,000,000 rows in one window. Longer ones take two sums."""
+"""Digits of a decimal whose sums are safe in 38 digits: up to 10,000,000,000 rows in one window. Longer ones take two
+sums."""
 
 FILE_BLOCK_BYTES = MIB
-"""Content read and framed at once: long enough to be cheap per record, short enough to stay in the processor's cache."""
+"""Content read and framed at once: long enough to be cheap per record, short enough to stay in the processor's
+cache."""
 
 FILE_SETTLE_SECONDS = 2.0
 """A file that changed less than this ago may still be written, and waits."""
@@ -332,7 +338,8 @@ COMMIT_ATTEMPTS_MAX = 8
 """Attempts at one commit. Only the writer's own upkeep gets in its way; more would hide a rival."""
 
 COMMITS_PER_REOPEN = 50
-"""Commits until a table's handle is opened anew from a checkpoint: the cost of an append grows with the log since then."""
+"""Commits until a table's handle is opened anew from a checkpoint: the cost of an append grows with the log since
+then."""
 
 REFRESH_TRUST_SECONDS = 60.0
 """Time since a full look at a table's log within which a look at its next entry is enough. Far below the shortest time

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -12,6 +12,9 @@ from hypothesis import strategies as st
 
 from penstock.run.duplicates import Duplicates, PlacedKeys, Verdict, first_of_each
 from penstock.run.keys import BloomFilter, KeyBlock, KeyIndex
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 KEYS = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 6), st.integers(0, 3)), max_size=60)
 """(bucket, high, low): small ranges, so that keys repeat and high halves collide with other low halves."""

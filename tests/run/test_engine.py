@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pytest
 
 from penstock.engines.embedded.engine import EmbeddedEngine
 from penstock.errors import QueryError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @pytest.fixture
@@ -54,6 +57,7 @@ def test_schema_tells_types_and_refuses_what_does_not_fit(engine: EmbeddedEngine
 
 def test_files_and_the_network_are_out_of_reach_of_extensions(engine: EmbeddedEngine) -> None:
     settings = engine.query(
-        "SELECT current_setting('autoinstall_known_extensions') AS a, current_setting('autoload_known_extensions') AS b", {}
+        "SELECT current_setting('autoinstall_known_extensions') AS a, current_setting('autoload_known_extensions') AS b",
+        {},
     )
     assert settings.to_pylist() == [{"a": False, "b": False}]

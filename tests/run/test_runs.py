@@ -7,14 +7,16 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import penstock
 from penstock.errors import DeclarationError, RuleStopped, UsageError
 from pipelines import cases
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PIPELINE = """
 pipeline: ticks

@@ -24,7 +24,7 @@ BATCH_ROWS_MIN = 1_000
 
 
 class BatchSize:
-    """How many rows the next batch may have: as many as take about BATCH_SECONDS_TARGET, or `fixed` as many as asked."""
+    """How many rows the next batch may have: what takes about BATCH_SECONDS_TARGET, or with `fixed` what was asked."""
 
     def __init__(self, rows_max: int, *, fixed: bool = False) -> None:
         self._rows_max = rows_max

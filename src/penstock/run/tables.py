@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from penstock.errors import LakeCorrupt, SourceLost
 from penstock.model.batch import Pins
 from penstock.model.columns import (
     BATCH,
@@ -19,7 +21,7 @@ from penstock.model.columns import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from penstock.lake.contracts import Contracts
     from penstock.lake.fence import Writer
@@ -41,6 +43,17 @@ class PipelineTables:
     ledger: Ledger
     contracts: Contracts
     manifest: Table | None = None
+
+    @contextmanager
+    def owned(self) -> Iterator[None]:
+        """A context in which a writer that was overtaken is told so (`Fenced`), and not that what the other one has
+        meanwhile trimmed or vacuumed is lost."""
+        try:
+            yield
+        except (SourceLost, LakeCorrupt):
+            self.bronze.refresh()
+            self.bronze.check_owner(self.writer)
+            raise
 
     def batch_of(self, table: Table) -> int:
         """The last batch the table has absorbed; 0 for none."""
