@@ -37,8 +37,8 @@ test: setup ## Run the tests, without the long ones
 integration: setup ## Run the long tests: killed processes, power loss, whole runs
 	$(BIN)/pytest -n $(WORKERS) -m integration
 
-bench: setup ## Measure this machine
-	$(BIN)/penstock bench
+bench: setup ## Measure this machine, beside a bare script of the same shape
+	$(BIN)/penstock bench --against benchmarks/bare_shape.py
 
 docs: setup ## Write the generated reference pages again
 	$(BIN)/python tools/reference.py

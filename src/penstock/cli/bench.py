@@ -16,7 +16,11 @@ from penstock.cli.session import json_option
 @click.option(
     "--batch-rows", type=click.IntRange(1), multiple=True, help="Rows in a batch; may be given several times."
 )
-@click.option("--against", type=click.Path(exists=True, dir_okay=False, path_type=Path), hidden=True)
+@click.option(
+    "--against",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A script of the same shape to run in turn; see benchmarks/README.md.",
+)
 @click.option("--no-audit", is_flag=True, help="Do not audit the result of each run.")
 @json_option
 def command(events: int, batch_rows: tuple[int, ...], against: Path | None, no_audit: bool, as_json: bool) -> None:
