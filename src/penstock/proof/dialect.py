@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from penstock.model.columns import INGESTED_AT
@@ -31,13 +32,60 @@ _TYPES = {
 _NOW = frozenset(("now", "current_timestamp", "get_current_timestamp", "transaction_timestamp"))
 
 
+_TOKEN = re.compile(
+    r"""(?P<text>'(?:[^']|'')*')|(?P<quoted>"(?:[^"]|"")*")|(?P<word>[A-Za-z_\u0080-\U0010ffff][\w$]*)"""
+    r"|(?P<number>[0-9.][\w.]*)|(?P<comment>--[^\n]*|/\*.*?\*/)|(?P<blank>\s+)|(?P<sign>::|.)",
+    re.DOTALL,
+)
+_GRAMMAR = frozenset(
+    (
+        *("and", "as", "between", "by", "case", "cast", "collate", "distinct", "else", "end", "escape", "exists"),
+        *("false", "from", "glob", "ilike", "in", "is", "isnull", "lambda", "like", "not", "notnull", "null"),
+        *("or", "select", "similar", "then", "true", "try_cast", "when", "where", "interval"),
+    )
+)
+"""Words that a declaration, too, has to put in double quotes where they are names."""
+_ENDINGS = ("end", "null", "true", "false", "isnull", "notnull")
+"""Words of the grammar behind which comes an operator, not a value."""
+_TRIMMING = ("both", "leading", "trailing")
+
+
 def parse(syntax: Syntax, sql: str) -> Tree:
     """The tree of an expression of a declaration, in DuckDB's own terms.
 
     Raises:
         QueryError: it is not one expression.
     """
-    return spoken(syntax.parse(sql))
+    return spoken(syntax.parse(with_names_quoted(syntax, sql)))
+
+
+def with_names_quoted(syntax: Syntax, sql: str) -> str:
+    """The expression with double quotes around names that only DuckDB takes for words of its grammar (`at`, `offset`,
+    `order` ...). A word is a name where a value is expected: a word behind a value is an operator."""
+    tokens = [(match.lastgroup or "", match[0]) for match in _TOKEN.finditer(sql)]
+    solid = [number for number, (kind, _) in enumerate(tokens) if kind not in ("blank", "comment")]
+    written = [text for _, text in tokens]
+    expected, before = True, ""
+    for place, number in enumerate(solid):
+        kind, text = tokens[number]
+        after = tokens[solid[place + 1]] if place + 1 < len(solid) else ("", "")
+        word = text.lower() if kind == "word" else ""
+        if kind == "sign":
+            expected = text not in ")]"
+        elif not word or before in (".", "::", "as"):
+            expected = False
+        elif word in _GRAMMAR:
+            expected = word not in _ENDINGS
+        elif word in _TRIMMING and after[0] in ("word", "text", "quoted"):
+            expected = True
+        elif not expected:
+            expected = word in ("for", "placing")
+        elif after[1] != "(":
+            expected = False
+            if not syntax.is_name(word):
+                written[number] = f'"{text}"'
+        before = word or text
+    return "".join(written)
 
 
 def spoken(tree: Tree) -> Tree:

@@ -65,6 +65,8 @@ _OF_NUMBERS = frozenset(
 """Functions that want numbers and give one."""
 _COUNTING = frozenset(("length", "len", "strlen", "octet_length", "position", "strpos", "instr", "date_part", "ascii"))
 """Functions that give a number and want something else."""
+_CHOICES = frozenset(("coalesce", "nullif", "ifnull", "greatest", "least"))
+"""Functions that give one of their arguments."""
 _CONDITIONS = frozenset(("contains", "starts_with", "ends_with", "prefix", "suffix", "regexp_matches", "~~", "~~*"))
 """Functions that give a boolean."""
 _NUMBER_TYPES = ("INT", "FLOAT", "DOUBLE", "DECIMAL", "NUMERIC", "REAL", "LONG", "SHORT")
@@ -122,7 +124,7 @@ class _Fields:
             return _alike(tree["children"])
         if name in _OPERATORS or name in _OF_NUMBERS:
             return {id(child): "number" for child in arguments(tree)}
-        if tree.get("type") in ("OPERATOR_COALESCE", "OPERATOR_NULLIF") or name in ("coalesce", "nullif", "ifnull"):
+        if tree.get("type") in ("OPERATOR_COALESCE", "OPERATOR_NULLIF") or name in _CHOICES:
             below = tree["children"] if "children" in tree else arguments(tree)
             common = next((found for found in map(kind_of, below) if found != "any"), wanted)
             return {id(child): common for child in below}

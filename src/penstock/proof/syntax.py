@@ -25,6 +25,7 @@ class Syntax:
 
     def __init__(self, connection: DuckDBPyConnection) -> None:
         self._connection = connection
+        self._names: dict[str, bool] = {}
         self._template = self._statement("SELECT 1")
 
     def parse(self, sql: str) -> Tree:
@@ -42,6 +43,15 @@ class Syntax:
             if tree.get("class") != "STAR" and self._printed(document) == f"SELECT {self.print(tree)}":
                 return tree
         raise QueryError(f"not one expression: {sql}", hint="Give a condition like: price > 10 and venue = 'X'.")
+
+    def is_name(self, word: str) -> bool:
+        """Whether DuckDB takes a word for a column's name where a value is expected."""
+        if word not in self._names:
+            try:
+                self._names[word] = column_names(self.parse(word)) == (word,)
+            except QueryError:
+                self._names[word] = False
+        return self._names[word]
 
     def print(self, tree: Tree) -> str:
         """The expression as SQL, in parentheses where it is more than a name."""
