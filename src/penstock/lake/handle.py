@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Field, PostCommitHookProperties, Transaction
@@ -121,7 +121,7 @@ class Handle:
         Raises:
             PenstockError: it is not known whether the entry was written.
         """
-        sealed = log.seal(((add.path, add.size, add.stats) for add in adds), (r.path for r in removes), txns)
+        sealed = log.seal([_words(add) for add in adds], [_words(remove) for remove in removes], txns)
         return self._attempt(
             self._delta.create_write_transaction,
             [*adds, *removes],
@@ -169,6 +169,18 @@ def add_action(
 def remove_action(path: str, size: int, partition: Mapping[str, str | None], changes: bool) -> RemoveAction:
     """Delta's action for a file that is live no longer."""
     return RemoveAction(path, changes, _now_milliseconds(), size=size, partition_values=dict(partition))
+
+
+def _words(action: AddAction | RemoveAction) -> dict[str, Any]:
+    """What is sealed of an action, in the words of the log."""
+    return {
+        "path": action.path,
+        "size": action.size,
+        "partitionValues": dict(action.partition_values or {}),
+        "dataChange": action.data_change,
+        "modificationTime": getattr(action, "modification_time", None),
+        "stats": getattr(action, "stats", None),
+    }
 
 
 def _properties(txns: Mapping[str, int], metadata: Mapping[str, str]) -> CommitProperties:

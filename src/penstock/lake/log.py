@@ -83,7 +83,7 @@ def list_log_end(storage: Storage, table: str) -> Listing:
         hint = read_hint(storage, table)
     except (FileNotFoundError, LakeCorrupt):
         return list_log(storage, table)
-    if storage.size(checkpoint_path(table, hint.version)) is None:
+    if not hint.digest or storage.size(checkpoint_path(table, hint.version)) is None:
         return list_log(storage, table)
     entries, checkpoints = [], [hint.version]
     number = hint.version + 1
@@ -165,7 +165,7 @@ def _entry_of(version: int, actions: list[dict[str, Any]]) -> Entry:
     problem = ""
     sealed = info.get(SEAL)
     if sealed is not None:
-        found = seal(((add["path"], add["size"], add["stats"]) for add in adds), (r["path"] for r in removes), txns)
+        found = seal(adds, removes, txns)
         if found != sealed:
             problem = f"incomplete or altered: sealed {sealed}, found {found}"
     elif version == 0 and not changes_schema:
@@ -183,10 +183,16 @@ def _entry_of(version: int, actions: list[dict[str, Any]]) -> Entry:
     )
 
 
-def seal(adds: Iterable[tuple[str, int, str]], removes: Iterable[str], txns: Mapping[str, int]) -> str:
-    """Counts and a digest of an entry's actions; `adds` as (path, size, statistics), paths decoded."""
-    added, removed = sorted(adds), sorted(removes)
-    digest = zlib.crc32(orjson.dumps([added, removed, sorted(txns.items())]))
+_SEALED_ADD = ("path", "size", "partitionValues", "modificationTime", "dataChange", "stats")
+_SEALED_REMOVE = ("path", "size", "partitionValues", "dataChange")
+
+
+def seal(adds: Iterable[Mapping[str, Any]], removes: Iterable[Mapping[str, Any]], txns: Mapping[str, int]) -> str:
+    """Counts and a digest of an entry's actions, in Delta's words, with paths decoded."""
+    added = [[add[name] for name in _SEALED_ADD] for add in adds]
+    removed = [[remove[name] for name in _SEALED_REMOVE] for remove in removes]
+    actions = [sorted(added, key=str), sorted(removed, key=str), sorted(txns.items())]
+    digest = zlib.crc32(orjson.dumps(actions, option=orjson.OPT_SORT_KEYS))
     return f"{len(added)}/{len(removed)}/{len(txns)}/{digest:08x}"
 
 
