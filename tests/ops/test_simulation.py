@@ -57,6 +57,17 @@ def test_the_truth_names_the_place_of_every_record(tmp_path, partitions):
             assert orjson.loads(value)["sequence"] == row["ordinal"]
 
 
+def test_a_simulation_doubles_only_what_it_sent_itself(tmp_path):
+    declared = pipeline()
+    with Pusher(declared, Settings(), tmp_path) as pusher:
+        for seed in (1, 2):
+            simulate(pusher, declared, tmp_path / "truth", world="market", events=2000, faults=0.9, seed=seed)
+    truth = read_truth(tmp_path / "truth", "ticks").to_pylist()
+    originals = [row["original"] for row in truth if row["ordinal"] >= 2000 and row["original"] is not None]
+    assert originals
+    assert min(originals) >= 2000
+
+
 def test_reconciling_finds_what_is_missing_wrong_and_there_twice():
     def places(*offsets):
         return {

@@ -115,7 +115,7 @@ def simulate(
         StorageError: the truth file cannot be written.
     """
     first = next_ordinal(folder, pipeline.name)
-    made = open_world(world, seed=seed, rate=rate or DEFAULT_RATE, faults=faults)
+    made = open_world(world, seed=seed, rate=rate or DEFAULT_RATE, faults=faults, first=first)
     tables: list[pa.Table] = []
     ranges: list[Range] = []
     sent = 0

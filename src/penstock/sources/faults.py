@@ -105,8 +105,11 @@ class Planted:
         return pa.Table.from_arrays(columns, schema=TRUTH_SCHEMA)
 
 
-def plant(seed: int, share: float, start: int, count: int) -> Planted:
-    """The faults of records [start, start + count), a `share` (0 to 1) of them in all."""
+def plant(seed: int, share: float, start: int, count: int, first: int = 0) -> Planted:
+    """The faults of records [start, start + count), a `share` (0 to 1) of them in all.
+
+    None is a double of a record before `first`.
+    """
     ordinals = np.arange(start, start + count, dtype=np.int64)
     kinds = _kinds(seed, share, ordinals)
     events = ordinals.copy()
@@ -115,7 +118,7 @@ def plant(seed: int, share: float, start: int, count: int) -> Planted:
         distance = 1 + below(draw(seed, "distance", ordinals[doubled]), SIMULATED_DOUBLE_DISTANCE_MAX)
         originals = ordinals[doubled] - distance
         # A double of a faulty record would have two faults: it is left clean instead.
-        clean = (originals >= 0) & (_kinds(seed, share, np.maximum(originals, 0)) == CLEAN)
+        clean = (originals >= first) & (_kinds(seed, share, np.maximum(originals, 0)) == CLEAN)
         events[doubled[clean]] = originals[clean]
         kinds[doubled[~clean]] = CLEAN
     return Planted(ordinals, kinds, events)

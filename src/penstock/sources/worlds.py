@@ -56,17 +56,21 @@ class Sent:
 
 @dataclass(frozen=True)
 class World:
-    """A world with its seed. `faults` is the share of faulty records, `tick_us` the event time between two records."""
+    """A world with its seed. `faults` is the share of faulty records, `tick_us` the event time between two records.
+
+    Records before `first` may have been made by another world, or by nobody: none of them is doubled.
+    """
 
     name: str
     seed: int
     faults: float
     tick_us: int
     start_us: int = START_US
+    first: int = 0
 
     def make(self, start: int, count: int) -> Sent:
         """Records [start, start + count): always the same for the same world."""
-        planted = plant(self.seed, self.faults, start, count)
+        planted = plant(self.seed, self.faults, start, count, self.first)
         event_us = self.start_us + planted.events * self.tick_us - planted.back_us(self.seed)
         about = _About(self.seed, planted, event_us)
         keys, fields = WORLDS[self.name](about)
@@ -81,8 +85,8 @@ class World:
         return Sent(block, planted.truth())
 
 
-def open_world(name: str, *, seed: int, rate: int, faults: float, start_us: int = START_US) -> World:
-    """The world `name` in which `rate` records a second of event time are sent.
+def open_world(name: str, *, seed: int, rate: int, faults: float, start_us: int = START_US, first: int = 0) -> World:
+    """The world `name` in which `rate` records a second of event time are sent, from ordinal `first` on.
 
     Raises:
         UsageError: there is no such world, or a number is out of its range.
@@ -93,7 +97,7 @@ def open_world(name: str, *, seed: int, rate: int, faults: float, start_us: int 
         raise UsageError(f"a share of {faults} faulty records", hint="faults: from 0 to 1, for example 0.02")
     if rate < 1:
         raise UsageError(f"a rate of {rate} records a second", hint="rate: at least 1")
-    return World(name, seed, faults, max(1, 1_000_000 // rate), start_us)
+    return World(name, seed, faults, max(1, 1_000_000 // rate), start_us, first)
 
 
 @dataclass(frozen=True)
