@@ -14,13 +14,14 @@ import pytest
 
 from lake.faults import SPEC, FaultyStorage, Killed, bronze_rows, column
 from lake.lakes import open_lake, owned
-from penstock.errors import Fenced, InvariantBroken, StorageError, TransientError
+from penstock.errors import Fenced, InvariantBroken, LakeCorrupt, StorageError, TransientError
 from penstock.lake import layout
 from penstock.lake.fence import take_over
 from penstock.lake.handle import Handle
 from penstock.lake.lake import Lake
 from penstock.lake.recovery import recover
 from penstock.lake.storage import LocalStorage
+from penstock.lake.table import boot_seconds
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -281,3 +282,36 @@ def test_a_thousand_commits_stay_quick(tmp_path: Path, capsys: pytest.CaptureFix
     with capsys.disabled():
         print([round(sum(taken[at : at + 100]) / 100, 1) for at in range(0, 1000, 100)], "ms a commit", end="")
     assert_exactly(reopened(tmp_path), 1000)
+
+
+def test_a_writer_that_slept_while_the_log_was_cleaned_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer, [table] = owned(open_lake(tmp_path), SPEC)
+    absorb(table, writer, 1)
+    slept, files = table.version, table.write(bronze_rows(2))
+    rival, [other] = owned(open_lake(tmp_path), SPEC)
+    for batch in range(2, 5):
+        absorb(other, rival, batch)
+    other.checkpoint()
+    for version in range(other.version):
+        (tmp_path / SPEC.name / f"_delta_log/{version:020d}.json").unlink()
+    woke = boot_seconds() + 90_000
+    monkeypatch.setattr("penstock.lake.table.boot_seconds", lambda: woke)
+    with pytest.raises(Fenced):
+        table.commit(writer, batch=2, add=files)
+    assert not (tmp_path / SPEC.name / f"_delta_log/{slept + 1:020d}.json").exists()
+    assert_exactly(reopened(tmp_path), 4)
+
+
+def test_nothing_is_built_on_an_entry_that_is_not_whole(tmp_path: Path) -> None:
+    writer, [table] = owned(open_lake(tmp_path), SPEC)
+    absorb(table, writer, 1)
+    entry = tmp_path / SPEC.name / f"_delta_log/{table.version:020d}.json"
+    whole = entry.read_bytes()
+    entry.write_bytes(whole[: whole.index(b"\n") + 1])  # delta-rs reads this as an entry without actions
+    fresh = open_lake(tmp_path).table(SPEC.name)
+    assert fresh is not None
+    with pytest.raises(LakeCorrupt, match="incomplete or altered"):
+        take_over("p", [fresh])
+    assert not (tmp_path / SPEC.name / f"_delta_log/{table.version + 1:020d}.json").exists()
