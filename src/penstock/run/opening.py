@@ -89,8 +89,9 @@ def open_pipeline(context: PipelineContext, options: RunOptions, report: Callabl
     plans = Plans(contracts, references, context.parse)
     opened = context.clock.now()
     manifest = None if manifest_table is None else TableManifest(manifest_table, writer)
-    source, incarnation = _open_source(context, manifest, contracts, writer, opened, options)
-    source.resume(tables.position(incarnation), tables.fingerprints(incarnation))
+    with tables.owned():
+        source, incarnation = _open_source(context, manifest, contracts, writer, opened, options)
+        source.resume(tables.position(incarnation), tables.fingerprints(incarnation))
     protocol = BatchProtocol(
         tables=tables,
         gold=_gold_keepers(plan, tables, context),

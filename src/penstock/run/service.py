@@ -43,7 +43,8 @@ def run_pipeline(
     with context.lake.lock(context.pipeline.name):
         opened = open_pipeline(context, options, reports.append)
         try:
-            return _Loop(context, options, stop, progress, opened, reports).run()
+            with opened.protocol.tables.owned():
+                return _Loop(context, options, stop, progress, opened, reports).run()
         finally:
             opened.source.close()
 
