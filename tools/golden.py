@@ -21,7 +21,7 @@ def main(names: list[str]) -> int:
             folder = cases.make_project(name, Path(scratch) / name)
             cases.run(folder)
             answer = cases.tables(folder)
-            cases.write_expected(name, answer)
+            cases.write_expected(name, answer, cases.explained(folder))
             print(f"{name}: " + ", ".join(f"{table} {len(rows)}" for table, rows in answer.items()))
     return 0
 

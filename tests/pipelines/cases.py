@@ -97,11 +97,25 @@ def expected(case: str) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def write_expected(case: str, answer: dict[str, list[dict[str, Any]]]) -> None:
-    """Make `answer` the golden one."""
+def explained(folder: Path) -> str:
+    """What `penstock explain` prints of the project."""
+    done = subprocess.run(
+        [sys.executable, "-m", "penstock", "-C", str(folder), "explain"], capture_output=True, text=True, check=True
+    )
+    return done.stdout
+
+
+def expected_explanation(case: str) -> str:
+    """The golden text of `penstock explain`."""
+    return (HERE / case / "expected" / "explain.txt").read_text()
+
+
+def write_expected(case: str, answer: dict[str, list[dict[str, Any]]], explanation: str) -> None:
+    """Make `answer` and `explanation` the golden ones."""
     folder = HERE / case / "expected"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
+    (folder / "explain.txt").write_text(explanation)
     for name, rows in answer.items():
         text = "".join(json.dumps(row, sort_keys=True, ensure_ascii=False) + "\n" for row in rows)
         (folder / f"{name}.ndjson").write_text(text)

@@ -20,7 +20,12 @@ def test_straight(case: str, tmp_path: Path) -> None:
     assert cases.violations(folder) == []
 
 
-@pytest.mark.parametrize("rows", [1, 7])
+@pytest.mark.parametrize("case", cases.CASES)
+def test_explained(case: str, tmp_path: Path) -> None:
+    assert cases.explained(cases.make_project(case, tmp_path / case)) == cases.expected_explanation(case)
+
+
+@pytest.mark.parametrize("rows", [3, 11])
 @pytest.mark.parametrize("case", cases.CASES)
 def test_split(case: str, rows: int, tmp_path: Path) -> None:
     folder = cases.make_project(case, tmp_path / case)
