@@ -53,7 +53,9 @@ class JsonStage:
     def judge(self, layers: Layers, taken: Sequence[Taken]) -> None:
         layers.add([("_exact", _exact(taken))])
         odd = any_of([item.odd for item in taken])
-        layers.add([("_odd", f"CASE WHEN e._exact THEN FALSE ELSE {odd} END")])
+        # An exact object says nothing of what columns take from elsewhere, nor of what lies inside of a field.
+        beside = any_of([item.odd for item in taken if not _is_whole_field(item)])
+        layers.add([("_odd", f"CASE WHEN e._exact THEN {beside} ELSE {odd} END")])
         if self._records is None:
             layers.beside([("_fault", _record_fault("e._exact"))])
 
@@ -142,6 +144,12 @@ def _read(layers: Layers, paths: Sequence[FieldPath], prefix: str, source: str) 
     return fields
 
 
+def _is_whole_field(item: Taken) -> bool:
+    """Whether the column takes a field of the event's own object, all of it."""
+    path = item.column.path
+    return path is not None and len(path.steps) == 1 and not path.is_meta and not path.envelope
+
+
 def _exact(taken: Sequence[Taken]) -> str:
     """Whether an object holds nothing but fields that columns take whole, all written plainly: the braces, and for each
     field its name in quotes, a colon, the value and a comma, but for one comma. Other fields only make it longer, as
@@ -150,7 +158,7 @@ def _exact(taken: Sequence[Taken]) -> str:
     plain = []
     for item in taken:
         path = item.column.path
-        if path is None or len(path.steps) > 1 or path.is_meta or path.envelope:
+        if path is None or not _is_whole_field(item):
             continue
         around = len(path.root.encode()) + 4
         if item.column.type is not None and item.column.type.kind == "string":

@@ -63,7 +63,8 @@ def settle(
     else:
         verdict = duplicates.settle(placed_keys(events).take(valid))
         accepted, lost = valid[verdict.accepted], valid[~verdict.accepted]
-    event_time = _numpy(events["_event_time"].cast(pa.int64())) if len(accepted) else np.zeros(0, np.int64)
+    # A NULL among the quarantined would make floats of them all, which hold microseconds up to the year 2255 only.
+    event_time = _numpy(pc.fill_null(events["_event_time"].cast(pa.int64()), 0))
     silver = _silver_rows(batch, events, accepted, event_time, silver_columns)
     quarantined = np.flatnonzero(status == QUARANTINED)
     rejects = _reject_rows(batch, records, events, quarantined, lost, verdict, contract)
