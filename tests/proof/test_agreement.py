@@ -439,7 +439,7 @@ def bars(window: Window, where: str | None = None) -> Gold:
     return Gold("bars", window, ("symbol",), measures, None if where is None else Expression(where))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     rows=st.lists(_row, min_size=1, max_size=25),
     window=st.sampled_from(WINDOWS),
