@@ -69,6 +69,7 @@ class _Loop:
         self._counts = BatchCounts()
         self._batches = 0
         self._step_seconds: dict[str, float] = {}
+        self._waiting: int | None = None
         self._clock = context.clock
         self._started = self._clock.monotonic()
         self._upkeep = Upkeep(opened.protocol.tables, context.settings, context.clock)
@@ -120,6 +121,7 @@ class _Loop:
                 else:
                     self._idle()
                 continue
+            self._waiting = self._opened.source.backlog(self._poller.position).records
             pending = self._start(batch, started, pending)
             number += 1
             self._pace(batch, started)
@@ -166,7 +168,7 @@ class _Loop:
     def _count(self, number: int, counts: BatchCounts, seconds: float) -> None:
         self._batches += 1
         self._counts = add_counts(self._counts, counts)
-        self._progress(BatchDone(self._context.pipeline.name, number, counts, seconds))
+        self._progress(BatchDone(self._context.pipeline.name, number, counts, seconds, self._waiting))
 
     def _idle(self) -> None:
         """Nothing new: let positions catch up, then wait for the source or for a stop."""
