@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from penstock.errors import UsageError
+from penstock.errors import LakeCorrupt, UsageError
 from penstock.lake import layout
 from penstock.lake.layout import Kind
 from penstock.lake.ledger import Ledger
@@ -64,6 +64,7 @@ class Cut:
 
         Raises:
             UsageError: there is no such table, or gold is no longer kept as it was then; the hint names the oldest cut.
+            LakeCorrupt: the table's log ends before the version that the ledger names.
         """
         table = self.tables.get(name)
         if table is None:
@@ -75,9 +76,14 @@ class Cut:
         row = None if pipeline is None else self.rows[pipeline]
         if pipeline is None or row is None:
             return TableCut(table, table.version, ())
+        version = dict(row.versions).get(name, 0)
+        if table.version < version:
+            raise LakeCorrupt(
+                f"{name} ends at version {table.version}, but the ledger names {version}: the end of its log is gone",
+                hint="Restore the table from a backup or a replica of the lake.",
+            )
         if kind is not Kind.GOLD:
             return self._bounded(table, names.BATCH, row.batch)
-        version = dict(row.versions)[name]
         files = _kept_files(table, version)
         if files is None:
             raise self._too_old(name, table, pipeline, row)
