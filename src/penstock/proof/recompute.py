@@ -70,7 +70,8 @@ class MeasureSql:
 
 @dataclass(frozen=True)
 class _Argument:
-    """What is aggregated: `value` is NULL for rows that a filter leaves out; `raised` says that computing it failed."""
+    """What is aggregated: `value` is NULL for rows that a filter leaves out; `raised` says that computing it failed.
+    `plain` is the same over silver's columns, where it may raise."""
 
     value: str
     plain: str
@@ -91,6 +92,7 @@ class Recomputation:
     sums_below: Callable[[str, float], bool]
     order: tuple[str, ...]
     aggregates: dict[str, Aggregate] = field(default_factory=dict)
+    _attempts: dict[str, str] = field(default_factory=dict)
     _needs: dict[str, list[tuple[str, Tree]]] = field(default_factory=dict)
 
     def measures(self) -> list[MeasureSql]:
@@ -122,7 +124,8 @@ class Recomputation:
                 parts.append(f"{aggregate.slack} AS {quote(_slack(aggregate.name))}")
             if aggregate.failed is not None:
                 parts.append(f"coalesce({aggregate.failed}, FALSE) AS {quote(_failed(aggregate.name))}")
-        inner = f"SELECT {', '.join([*keys, *parts])} FROM ({placed}) GROUP BY {', '.join(keys)}"
+        tried = "".join(f", TRY({{'v': {sql}}}) AS {quote(name)}" for sql, name in self._attempts.items())
+        inner = f"SELECT {', '.join([*keys, *parts])} FROM (SELECT *{tried} FROM ({placed})) GROUP BY {', '.join(keys)}"
         outer = [f'"{START}" AS "{WINDOW_START}"', f'"{END}" AS "{WINDOW_END}"', *by, f'"{ROWS}"']
         for measure in measures:
             outer.append(f"{measure.sql} AS {quote(measure.name)}")
@@ -238,7 +241,9 @@ class Recomputation:
             exact = f"TRY_CAST({total} AS BIGINT)"
         elif kind.startswith("DECIMAL"):
             precision, scale = (int(part) for part in kind[8:-1].split(","))
-            is_safe = precision <= _WIDE_DECIMAL or self.sums_below(value, 10.0 ** (_SUM_DIGITS - scale))
+            is_safe = precision <= _WIDE_DECIMAL or self.sums_below(
+                f"TRY({argument.plain})", 10.0 ** (_SUM_DIGITS - scale)
+            )
             total = exact = f"sum({value})" if is_safe else _decimal_sum(value, scale)
         else:
             return Aggregate(name, f"{function}({wide})", f"{_SUM_TOLERANCE} * {function}(abs({wide}))", raised)
@@ -258,8 +263,8 @@ class Recomputation:
         if condition is None and (tree is None or column_names(tree) is not None or literal_text(tree) is not None):
             return _Argument(plain, plain, None)
         chosen = plain if condition is None else f"CASE WHEN {self.syntax.print(condition)} THEN {plain} END"
-        attempt = f"TRY({{'v': {chosen}}})"
-        return _Argument(f"({attempt}).v", plain, f"coalesce(bool_or({attempt} IS NULL), FALSE)")
+        name = quote(self._attempts.setdefault(chosen, f"$try{len(self._attempts)}"))
+        return _Argument(f"{name}.v", chosen, f"coalesce(bool_or({name} IS NULL), FALSE)")
 
 
 def tolerance_name(measure: str) -> str:

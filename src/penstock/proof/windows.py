@@ -29,6 +29,10 @@ _EPOCH_DAY = date(1970, 1, 1).toordinal()
 _MONDAY = -3
 """The day number of the Monday of the epoch's week: 1969-12-29."""
 
+_CYCLE_DAYS = 146_097
+_FIRST_DAY = date(2, 1, 1).toordinal() - _EPOCH_DAY
+_LAST_DAY = date(9998, 1, 1).toordinal() - _EPOCH_DAY
+
 START, END = "$start", "$end"
 TIME = "$time"
 """Columns in microseconds since the epoch; a dollar sign keeps them apart from any column a user can declare."""
@@ -132,10 +136,14 @@ def span_micros(span: Span) -> int:
 def midnight(day: int, zone: ZoneInfo) -> int:
     """The instant at which a local day begins, in microseconds: the earlier of two midnights, and where clocks jump
     over midnight, the instant of the jump."""
-    try:
-        local = datetime.combine(date.fromordinal(day + _EPOCH_DAY), datetime.min.time())
-    except (ValueError, OverflowError):
-        return day * DAY_MICROS  # before the year 1 or after 9999, where no event is
+    # Python's calendar ends where windows at both ends of it still go on. Zones repeat with it every 400 years.
+    cycles = 1 if day < _FIRST_DAY else -1 if day > _LAST_DAY else 0
+    day += cycles * _CYCLE_DAYS
+    return _midnight(day, zone) - cycles * _CYCLE_DAYS * DAY_MICROS
+
+
+def _midnight(day: int, zone: ZoneInfo) -> int:
+    local = datetime.combine(date.fromordinal(day + _EPOCH_DAY), datetime.min.time())
     offset, other = (_offset(local.replace(tzinfo=zone, fold=fold)) for fold in (0, 1))
     instant = day * DAY_MICROS - offset
     if other <= offset:
