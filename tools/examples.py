@@ -1,4 +1,4 @@
-"""Writes the output that the pages show again, as it is now: `python tools/examples.py [PAGE ...]`; read the difference.
+"""Writes the output that the pages show again: `python tools/examples.py [PAGE ...]`; read the difference.
 
 Output that shows a part with `...` is left to a person, and so is every block of a page that fails.
 """
