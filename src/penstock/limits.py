@@ -131,6 +131,9 @@ PUSH_TRIM_BLOCKS_MAX = 64
 PUSH_WAL_BYTES = 64 * MIB
 """Write-ahead log of the push log before it is copied into the file: two commits' worth, written once each."""
 
+PUSH_SPACE_BYTES_MIN = 64 * KIB
+"""With less space on the disk, an I/O error of the push log means a full disk: SQLite's index grows by 32 KiB."""
+
 PUSH_BUSY_SECONDS = 30.0
 """How long one process waits for another's transaction on the push log; a commit takes milliseconds."""
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from penstock.errors import check
 from penstock.model.batch import BatchCounts, LedgerRow, Pins
 from penstock.model.columns import (
     BATCH,
@@ -115,6 +116,7 @@ class BatchProtocol:
         self._after_step("bronze-written", number)
 
         # 2 bronze: the rows and the next offsets in one commit, durable when it returns
+        self._check_next(bronze, number)
         txns = {offset_txn(self._pipeline, item.source, item.partition): item.end for item in batch.ranges}
         for partition, digest in batch.fingerprints.items():
             txns[fingerprint_txn(self._pipeline, batch.ranges[0].source, partition)] = digest
@@ -154,6 +156,7 @@ class BatchProtocol:
             journal.merge(bronze.result())
 
         # 5 rejects: never before silver N-1, which the call for N-1 has committed; nothing to write, no commit
+        self._check_next(silver, number)
         with journal.step("rejects"):
             self._commit_rejects(number, outcome.rejects, pins, journal)
         self._after_step("rejects", number)
@@ -207,6 +210,11 @@ class BatchProtocol:
                 keeper.commit_position(self._writer)
 
     # -- parts --------------------------------------------------------------------------------------------------------
+
+    def _check_next(self, table: Table, number: int) -> None:
+        """Bronze and silver take every batch: one that is left out would be lost."""
+        at = self.tables.batch_of(table)
+        check(at == number - 1, f"{table.name} is at batch {at}: batch {number} cannot follow")
 
     def _write(self, table: Table, rows: pa.Table) -> list[DataFile]:
         return table.write(align(rows, table.schema)) if rows.num_rows else []

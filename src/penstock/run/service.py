@@ -72,6 +72,7 @@ class _Loop:
         self._waiting: int | None = None
         self._clock = context.clock
         self._started = self._clock.monotonic()
+        self._last_bronze: Future[Journal] | None = None
         self._upkeep = Upkeep(opened.protocol.tables, context.settings, context.clock)
 
     def run(self) -> RunSummary:
@@ -136,7 +137,8 @@ class _Loop:
         journal = Journal(self._clock)
         journal.add_seconds("read", self._clock.monotonic() - started)
         position = dict(self._poller.position)
-        bronze = self._bronze_thread.submit(self._bronze, batch, position)
+        bronze = self._bronze_thread.submit(self._bronze, batch, position, self._last_bronze)
+        self._last_bronze = bronze
         pins = self._opened.pins()
         events = self._protocol.refine(batch, pins, journal)
         if before is not None:
@@ -149,7 +151,9 @@ class _Loop:
 
         return self._absorb_thread.submit(absorb)
 
-    def _bronze(self, batch: Batch, position: dict[int, int]) -> Journal:
+    def _bronze(self, batch: Batch, position: dict[int, int], before: Future[Journal] | None) -> Journal:
+        if before is not None:
+            before.result()  # had it failed, this batch's position would lie above records that are in no batch
         source = self._opened.source
         journal = self._protocol.commit_bronze(batch, Journal(self._clock), lambda: source.forget(position))
         self._upkeep.after_bronze()

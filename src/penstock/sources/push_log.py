@@ -400,7 +400,7 @@ class PushLog:
                 f"the push log {self.path} was held by another process for {limits.PUSH_BUSY_SECONDS:.0f} s",
                 hint="Try again; look for a stopped process that has the file open.",
             )
-        if primary == sqlite3.SQLITE_FULL:
+        if primary == sqlite3.SQLITE_FULL or (primary == sqlite3.SQLITE_IOERR and self._is_disk_full()):
             return StorageError(f"no space left for the push log {self.path}", hint="Free some space, then push again.")
         if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or primary is None:
             return self._damaged(str(error))
@@ -408,6 +408,14 @@ class PushLog:
             f"the push log {self.path} cannot be used: {error}",
             hint="Check that its folder exists and can be written, and that the disk is healthy.",
         )
+
+    def _is_disk_full(self) -> bool:
+        """SQLite calls it an I/O error when there is no space for its shared index."""
+        try:
+            status = os.statvfs(self.path.parent)
+        except OSError:
+            return False
+        return status.f_bavail * status.f_frsize < limits.PUSH_SPACE_BYTES_MIN
 
     def _damaged(self, reason: str) -> SourceLost:
         return SourceLost(
