@@ -1,0 +1,282 @@
+"""Bugs put in on purpose: each must be seen by the audit, refused by the next start, or shown by the tests' own checks.
+
+A test here that passes without its bug being noticed would say that the other tests prove nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from faults import world
+from penstock.errors import LakeCorrupt, SourceLost, StorageError
+from penstock.lake.table import Table
+from penstock.plan.gold import GoldPlan
+from penstock.run import duplicates, protocol, restart, service
+from penstock.run.duplicates import Duplicates, Verdict
+from penstock.run.gold import GoldKeeper
+from penstock.run.protocol import BatchProtocol
+from penstock.run.windows import OpenWindows
+from penstock.sources.push_log import Appended, PushLog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import pyarrow as pa
+
+EVENTS = 160
+
+
+class Stopped(Exception):
+    """Ends a run in the middle, as a crash would."""
+
+
+def crash_after(step: str, batch: int) -> Callable[[str, int], None]:
+    def after_step(name: str, number: int) -> None:
+        if (name, number) == (step, batch):
+            raise Stopped
+
+    return after_step
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return world.make_project(tmp_path / "shop")
+
+
+@pytest.fixture
+def acknowledged(folder: Path) -> dict[int, bytes]:
+    return world.push(folder, 0, EVENTS)
+
+
+@pytest.fixture
+def plant(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    return monkeypatch.setattr
+
+
+def laws(folder: Path) -> set[int]:
+    """The laws that the audit finds broken."""
+    return {found["law"] for found in world.violations(folder)}
+
+
+def test_nothing_planted_nothing_found(folder: Path, acknowledged: dict[int, bytes]) -> None:
+    with pytest.raises(Stopped):
+        world.run(folder, after_step=crash_after("silver", 2))
+    world.run(folder, keep_open=True)
+    assert laws(folder) == set()
+    world.run(folder)
+    world.assert_sound(folder, acknowledged)
+
+
+def test_silver_before_bronze_is_durable(
+    folder: Path, acknowledged: dict[int, bytes], plant: Callable[..., None]
+) -> None:
+    absorb, write = BatchProtocol.absorb, Table.write
+
+    def hasty(self: BatchProtocol, batch: Any, events: Any, pins: Any, journal: Any, bronze: Any) -> Any:
+        return absorb(self, batch, events, pins, journal, None)
+
+    def failing(self: Table, data: pa.Table) -> Any:
+        if self.name == "bronze/meters":
+            raise StorageError("the disk had a bad moment")
+        return write(self, data)
+
+    plant(BatchProtocol, "absorb", hasty)
+    plant(Table, "write", failing)
+    with contextlib.suppress(StorageError):
+        world.run(folder, rows=1000)
+    with pytest.raises(LakeCorrupt, match="bronze/meters lost batch"):
+        world.run(folder)
+
+
+def test_a_bronze_batch_passed_over(
+    folder: Path, acknowledged: dict[int, bytes], plant: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next batch is committed though the one before it failed."""
+    commit, write, failed = service._Loop._bronze, Table.write, []
+
+    def failing(self: Table, data: pa.Table) -> Any:
+        if self.name == "bronze/meters" and not failed:
+            failed.append(True)
+            raise StorageError("the disk had a bad moment")
+        return write(self, data)
+
+    plant(service._Loop, "_bronze", lambda self, batch, position, before: commit(self, batch, position, None))
+    plant(BatchProtocol, "_check_next", lambda self, table, number: None)
+    with monkeypatch.context() as patch:
+        patch.setattr(Table, "write", failing)
+        with pytest.raises(StorageError):
+            world.run(folder)
+    world.run(folder)
+    assert laws(folder) & {1, 3}
+
+
+def test_forgotten_before_it_was_durable(
+    folder: Path, acknowledged: dict[int, bytes], plant: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = BatchProtocol.commit_bronze
+
+    def forgetful(self: BatchProtocol, batch: Any, journal: Any, forget: Callable[[], None]) -> Any:
+        forget()
+        return commit(self, batch, journal, lambda: None)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(BatchProtocol, "commit_bronze", forgetful)
+        with pytest.raises(Stopped):
+            world.run(folder, after_step=crash_after("bronze-written", 1))
+    with pytest.raises(SourceLost, match=r"0/0\.\.40"):
+        world.run(folder)
+
+
+def test_an_ack_before_the_commit(folder: Path, plant: Callable[..., None]) -> None:
+    append, count = PushLog.append, 0
+
+    def hasty(self: PushLog, records: pa.Table, **options: Any) -> Appended:
+        nonlocal count
+        count += 1
+        if count != 2:
+            return append(self, records, **options)
+        start = self.partitions()[0].next_offset
+        offsets = np.arange(start, start + records.num_rows)
+        return Appended(np.zeros(len(offsets), np.int32), offsets, 0)
+
+    plant(PushLog, "append", hasty)
+    acknowledged: dict[int, bytes] = {}
+    for first in (0, 50, 100):
+        for offset, value in world.push(folder, first, first + 50).items():
+            acknowledged.setdefault(offset, value)
+    world.run(folder)
+    assert laws(folder) == set()  # no audit can know what a client was told
+    with pytest.raises(AssertionError, match="acknowledged, and not in bronze"):
+        world.assert_sound(folder, acknowledged)
+
+
+def test_a_lost_reject(folder: Path, acknowledged: dict[int, bytes], plant: Callable[..., None]) -> None:
+    settle = protocol.settle
+
+    def lossy(*arguments: Any, **options: Any) -> Any:
+        outcome = settle(*arguments, **options)
+        return replace(outcome, rejects=outcome.rejects.slice(1))
+
+    plant(protocol, "settle", lossy)
+    world.run(folder)
+    assert 1 in laws(folder)
+
+
+def test_a_doubled_row_of_silver(folder: Path, acknowledged: dict[int, bytes], plant: Callable[..., None]) -> None:
+    settle = Duplicates.settle
+
+    def lenient(self: Duplicates, keys: Any) -> Verdict:
+        verdict = settle(self, keys)
+        return replace(verdict, accepted=np.ones(len(keys), np.bool_))
+
+    plant(Duplicates, "settle", lenient)
+    world.run(folder)
+    assert laws(folder)
+
+
+def test_the_last_of_equal_keys_wins(folder: Path, acknowledged: dict[int, bytes], plant: Callable[..., None]) -> None:
+    """`>=` for `>`: the later of two in one batch is taken."""
+    first_of_each = duplicates.first_of_each
+
+    def last_of_each(block: Any) -> Any:
+        size = len(block.high)
+        backwards = block.take(np.arange(size)[::-1])
+        return (size - 1 - first_of_each(backwards))[::-1]
+
+    plant(duplicates, "first_of_each", last_of_each)
+    world.run(folder, rows=1000)
+    assert 6 in laws(folder)
+    with pytest.raises(AssertionError):
+        world.assert_tables(folder, acknowledged)
+
+
+def test_a_window_closed_too_early(folder: Path, acknowledged: dict[int, bytes], plant: Callable[..., None]) -> None:
+    """`>=` for `>` at the watermark: the window it lies in is taken for closed."""
+    first = GoldPlan.first_window_start
+    plant(GoldPlan, "first_window_start", lambda self, after: first(self, self.window_end(first(self, after))))
+    world.run(folder, keep_open=True)
+    assert 5 in laws(folder)
+
+
+def test_a_window_left_open(folder: Path, acknowledged: dict[int, bytes], plant: Callable[..., None]) -> None:
+    take = OpenWindows.take_before
+    plant(OpenWindows, "take_before", lambda self, start: take(self, start - 60_000_000))
+    world.run(folder, keep_open=True)
+    assert 5 in laws(folder)
+
+
+def test_a_window_counted_twice(folder: Path, acknowledged: dict[int, bytes], plant: Callable[..., None]) -> None:
+    add = OpenWindows.add
+
+    def twice(self: OpenWindows, partials: pa.Table) -> None:
+        add(self, partials)
+        add(self, partials.slice(0, 1))
+
+    plant(OpenWindows, "add", twice)
+    world.run(folder)
+    assert 5 in laws(folder)
+
+
+def test_a_late_row_that_corrects_nothing(
+    folder: Path, acknowledged: dict[int, bytes], plant: Callable[..., None]
+) -> None:
+    plant(GoldKeeper, "_correct", lambda *_: None)
+    world.run(folder)
+    assert laws(folder) & {5, 7}
+
+
+def test_open_windows_forgotten_at_a_restart(
+    folder: Path, acknowledged: dict[int, bytes], plant: Callable[..., None]
+) -> None:
+    load = GoldKeeper.load
+
+    def forgetful(self: GoldKeeper, batch: int, closed_until: int | None) -> None:
+        load(self, batch, closed_until)
+        self._open.take_before(1 << 60)
+
+    world.run(folder, keep_open=True)
+    world.push(folder, EVENTS, EVENTS + 40)
+    plant(GoldKeeper, "load", forgetful)
+    world.run(folder)
+    assert 5 in laws(folder)
+
+
+def test_a_batch_that_is_not_derived_again(
+    folder: Path, acknowledged: dict[int, bytes], plant: Callable[..., None]
+) -> None:
+    from_bronze = restart.batch_from_bronze
+
+    def empty(tables: Any, number: int) -> Any:
+        batch = from_bronze(tables, number)
+        return replace(batch, records=batch.records.slice(0, 0))
+
+    with pytest.raises(Stopped):
+        world.run(folder, after_step=crash_after("bronze", 2))
+    plant(restart, "batch_from_bronze", empty)
+    world.run(folder)
+    assert 1 in laws(folder)
+
+
+def test_a_truncated_value(folder: Path, acknowledged: dict[int, bytes], plant: Callable[..., None]) -> None:
+    """Bronze holds other bytes than were acknowledged; silver was made of the right ones."""
+    write = Table.write
+
+    def changed(self: Table, data: pa.Table) -> Any:
+        if self.name == "bronze/meters" and data.num_rows:
+            values = data["value"].to_pylist()
+            values[1] = values[0]
+            at = data.schema.get_field_index("value")
+            data = data.set_column(at, data.schema.field(at), [values])
+        return write(self, data)
+
+    plant(Table, "write", changed)
+    world.run(folder)
+    assert laws(folder)
+    with pytest.raises(AssertionError):
+        world.assert_tables(folder, world.bronze(folder))
