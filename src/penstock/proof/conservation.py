@@ -64,20 +64,23 @@ class _Chunk:
         self._check = check
         self._events = EventSql(source, check.witness)
         self._first, self._last = first, last
-        inside = f"{BATCH} BETWEEN {first} AND {last}"
         arrays = check.witness.arrays
-        self._inside = inside
-        self._bronze = arrays(f"SELECT {PLACE_SQL}, {BATCH} FROM ({check.bronze.select([*PLACE, BATCH], inside)})")
+        self._bronze = arrays(
+            f"SELECT {PLACE_SQL}, {BATCH} FROM ({check.bronze.select([*PLACE, BATCH], self._inside(check.bronze))})"
+        )
         self._silver = arrays(
             f"SELECT {PLACE_SQL}, coalesce({INDEX}, -1)::BIGINT AS {INDEX}, {BATCH}, coalesce(len({FLAGS}), 0) > 0 AS "
-            f"flagged FROM ({check.silver.select([*PLACE, INDEX, BATCH, FLAGS], inside)})"
+            f"flagged FROM ({check.silver.select([*PLACE, INDEX, BATCH, FLAGS], self._inside(check.silver))})"
         )
         kinds = f"WHEN '{Disposition.QUARANTINED}' THEN {_QUARANTINED} WHEN '{Disposition.DUPLICATE}' THEN {_DUPLICATE}"
         self._rejects = arrays(
             f"SELECT {PLACE_SQL}, coalesce({INDEX}, -1)::BIGINT AS {INDEX}, {BATCH}, "
             f"CASE disposition {kinds} ELSE 0 END AS kind "
-            f"FROM ({check.rejects.select([*PLACE, INDEX, BATCH, 'disposition'], inside)})"
+            f"FROM ({check.rejects.select([*PLACE, INDEX, BATCH, 'disposition'], self._inside(check.rejects))})"
         )
+
+    def _inside(self, view: View) -> str:
+        return view.in_batches(self._first, self._last)
 
     def check(self) -> None:
         self._places = Places(self._bronze)
@@ -151,7 +154,7 @@ class _Chunk:
     # -- events --------------------------------------------------------------------------------------------------------
 
     def _raw(self) -> str:
-        return f"({self._check.bronze.select(RAW_COLUMNS, self._inside)})"
+        return f"({self._check.bronze.select(RAW_COLUMNS, self._inside(self._check.bronze))})"
 
     def _events_per_record(self) -> NDArray[np.int64]:
         events = (self._places.times > 0).astype(np.int64)
@@ -240,13 +243,13 @@ class _Chunk:
         """The ledger's counts per rule are those of the rules named in rows."""
 
         def named_in(view: View, column: str) -> str:
-            rows = view.select([BATCH, column], f"{self._inside} AND len({column}) > 0")
+            rows = view.select([BATCH, column], f"{self._inside(view)} AND len({column}) > 0")
             return f"SELECT {BATCH} AS batch, unnest({column}) AS rule FROM ({rows})"
 
         named = f"{named_in(self._check.silver, FLAGS)} UNION ALL {named_in(self._check.rejects, 'failed')}"
         said = (
             f"SELECT {BATCH} AS batch, unnest(rules) AS r FROM "
-            f"({self._check.ledger.view.select([BATCH, 'rules'], self._inside)})"
+            f"({self._check.ledger.view.select([BATCH, 'rules'], self._inside(self._check.ledger.view))})"
         )
         wrong = self._check.witness.rows(
             f"SELECT coalesce(f.batch, l.batch) AS batch, coalesce(f.rule, l.rule) AS rule, "

@@ -66,7 +66,7 @@ class DuplicateCheck:
     def _check_keys(self) -> None:
         silver = self.pipeline.silver
         columns = sorted({*silver.key, silver.event_time, BATCH})
-        rows = f"({self.silver.select(columns, f'{BATCH} <= {self.batch_max}')})"
+        rows = f"({self.silver.select(columns, self.silver.in_batches(1, self.batch_max))})"
         digest = f"hash({', '.join(self._key)})"
         passes = max(1, -(-self.silver.rows // AUDIT_KEYS_MAX))
         for number in range(passes):
@@ -80,7 +80,7 @@ class DuplicateCheck:
         """Look at the keys themselves of the rows whose digests meet."""
         silver = self.pipeline.silver
         columns = sorted({*silver.key, silver.event_time, *PLACE, INDEX, BATCH})
-        rows = self.silver.select(columns, f"{BATCH} <= {self.batch_max}")
+        rows = self.silver.select(columns, self.silver.in_batches(1, self.batch_max))
         named = ", ".join(f"{sql} AS k{number}" for number, sql in enumerate(self._key))
         keys = ", ".join(f"k{number}" for number in range(len(self._key)))
         with self.witness.registered("digests_again", again):
@@ -104,11 +104,13 @@ class DuplicateCheck:
     # -- winners ------------------------------------------------------------------------------------------------------
 
     def _check_winners(self) -> None:
-        among = f"{BATCH} BETWEEN {self.from_batch} AND {self.batch_max} AND disposition = '{Disposition.DUPLICATE}'"
+        among = (
+            f"{self.rejects.in_batches(self.from_batch, self.batch_max)} AND disposition = '{Disposition.DUPLICATE}'"
+        )
         total = self.witness.value(f"SELECT count(*)::BIGINT FROM ({self.rejects.select([BATCH], among)})")
         passes = -(-total // AUDIT_CHUNK_ROWS_MAX)
         for number in range(passes):
-            self._check_some_winners(among, f"% {passes} = {number}")
+            self._check_some_winners(among, f"% {passes} = {number}" if passes > 1 else "IS NOT NULL")
 
     def _check_some_winners(self, among: str, share: str) -> None:
         derived = self._derivations()
@@ -120,7 +122,7 @@ class DuplicateCheck:
         losers = f"SELECT * EXCLUDE (value, text){values} FROM (SELECT *, TRY(decode(value)) AS text FROM ({raw}))"
         self.witness.run(f"CREATE OR REPLACE TEMP TABLE losers AS {losers}")
         columns = sorted({*PLACE, INDEX, BATCH, *derived, silver.event_time})
-        accepted = self.silver.select(columns, f"{BATCH} <= {self.batch_max} AND {OFFSET} {share}")
+        accepted = self.silver.select(columns, f"{self.silver.in_batches(1, self.batch_max)} AND {OFFSET} {share}")
         on = " AND ".join(f"l.{theirs} = w.{ours}" for theirs, ours in zip(_WINNER, (*PLACE, INDEX), strict=True))
         # The few winners are picked out of silver first; a plain left join would hold all of silver in memory.
         winners = f"SELECT w.* FROM ({accepted}) w SEMI JOIN losers l ON {on}"

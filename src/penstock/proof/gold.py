@@ -73,23 +73,25 @@ class GoldCheck:
 
     def _ranges(self) -> Iterator[tuple[int, int, bool]]:
         """Ranges [low, high) of window starts that cover all time, and whether something in them is to be checked."""
+        if self.silver.rows <= AUDIT_WINDOW_ROWS_MAX and self.from_batch == 1:
+            yield -_FOREVER, _FOREVER, True
+            return
         reach = self._windows.reach_micros
         grain = max(_HISTOGRAM_MICROS_MIN, reach)
+        silver = self.silver.select([BATCH, self.declared_silver.event_time], self.silver.in_batches(1, self.batch_max))
         counted = self.witness.arrays(
             f"SELECT slot, CAST(count(*) AS BIGINT) AS rows, max({BATCH}) AS batch FROM (SELECT {BATCH}, "
-            f"CAST(floor(epoch_us({self._time}) / {grain}.0) AS BIGINT) AS slot FROM "
-            f"({self.silver.select([BATCH, self.declared_silver.event_time])}) WHERE {BATCH} <= {self.batch_max} "
-            f"AND {self._time} IS NOT NULL) GROUP BY slot ORDER BY slot"
+            f"CAST(floor(epoch_us({self._time}) / {grain}.0) AS BIGINT) AS slot FROM ({silver}) "
+            f"WHERE {self._time} IS NOT NULL) GROUP BY slot ORDER BY slot"
         )
-        low, held, latest = -_FOREVER, 0, 0
-        # Rows of the slot before can lie in windows that start in this range, and the other way round.
+        low, held, latest, before = -_FOREVER, 0, 0, 0
         for slot, rows, batch in zip(*(counted[name].tolist() for name in ("slot", "rows", "batch")), strict=True):
             if held and held + rows > AUDIT_WINDOW_ROWS_MAX:
+                # Rows of the slots on both sides of a border can lie in windows on the other side of it.
                 high = slot * grain
                 yield low, high, max(latest, batch) >= self.from_batch or not self._was_closed(high + reach)
-                low, held, latest = high, 0, max(batch, latest)
-                latest = batch
-            held, latest = held + rows, max(latest, batch)
+                low, held, latest = high, 0, before
+            held, latest, before = held + rows, max(latest, batch), batch
         yield low, _FOREVER, True
 
     def _was_closed(self, end: int) -> bool:
@@ -99,9 +101,7 @@ class GoldCheck:
 
     def _compare(self, low: int, high: int) -> None:
         run = self.witness.run
-        inside = (
-            f"{WINDOW_START} >= make_timestamptz({_clamp(low)}) AND {WINDOW_START} < make_timestamptz({_clamp(high)})"
-        )
+        inside = f"{WINDOW_START} >= {_instant(low)} AND {WINDOW_START} < {_instant(high)}"
         if low == -_FOREVER:
             inside = f"({inside} OR {WINDOW_START} IS NULL)"
         try:
@@ -137,10 +137,9 @@ class GoldCheck:
         known = recomputation.columns() & set(self.silver.types)
         columns = sorted({*known, *PLACE, INDEX, BATCH, self.declared_silver.event_time})
         time = f"epoch_us({self._time})"
-        until = _clamp(high + self._windows.reach_micros if high < _FOREVER else high)
-        bounds = f"{BATCH} <= {self.batch_max}"
-        for sign, limit in ((">=", _clamp(low)), ("<", until)):
-            bounds += f" AND {self._time} {sign} make_timestamptz({limit})"
+        bounds = self.silver.in_batches(1, self.batch_max)
+        bounds += f" AND {self._time} IS NOT NULL" if low == -_FOREVER else f" AND {self._time} >= {_instant(low)}"
+        bounds += "" if high == _FOREVER else f" AND {self._time} < {_instant(high + self._windows.reach_micros)}"
         selected = self.silver.select(columns, f"{bounds} AND {recomputation.condition()}")
         rows = f'(SELECT *, {time} AS "{TIME}" FROM ({selected}))'
         placed = (
@@ -264,6 +263,6 @@ def instant_text(micros: int | None) -> str:
         return f"{micros} us"
 
 
-def _clamp(micros: int) -> int:
-    """The nearest time DuckDB has."""
-    return max(-(1 << 60), min(micros, 1 << 60))
+def _instant(micros: int) -> str:
+    """SQL of an instant, or of the nearest one DuckDB has."""
+    return f"make_timestamptz({max(-(1 << 60), min(micros, 1 << 60))})"

@@ -103,7 +103,7 @@ def check_reject_contracts(
     Raises:
         duckdb.Error: a table cannot be read.
     """
-    rows = rejects.select([*PLACE, INDEX, BATCH, "contract"], f"{BATCH} BETWEEN {from_batch} AND {ledger.last}")
+    rows = rejects.select([*PLACE, INDEX, BATCH, "contract"], rejects.in_batches(from_batch, ledger.last))
     wrong = (
         f"FROM ({rows}) r JOIN ({ledger.view.select([BATCH, 'contract'])}) l USING ({BATCH}) "
         f"WHERE r.contract IS DISTINCT FROM l.contract"

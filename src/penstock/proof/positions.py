@@ -17,16 +17,19 @@ if TYPE_CHECKING:
 
 
 def check_rows_below(witness: Witness, pipeline: str, view: View, report: PipelineReport) -> None:
-    """Every row's batch is one that the table has absorbed.
+    """Every row's batch is one that the table has absorbed. Notes the batches there are in the view.
 
     Raises:
         duckdb.Error: the table cannot be read.
     """
     position = view.txns.get(batch_txn(pipeline), 0)
     found = witness.rows(
-        f"SELECT count(*) FILTER (WHERE {BATCH} > {position})::BIGINT AS above, max({BATCH}) AS last, "
+        f"SELECT count(*) FILTER (WHERE {BATCH} > {position})::BIGINT AS above, "
+        f"min({BATCH}) AS first, max({BATCH}) AS last, "
         f"count(*) FILTER (WHERE {BATCH} IS NULL OR {BATCH} < 1)::BIGINT AS below FROM ({view.select([BATCH])})"
     )[0]
+    if found["last"] is not None and not found["below"]:
+        view.batches = found["first"], found["last"]
     if found["above"]:
         report.broken(
             Law.POSITION,

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from penstock.errors import LakeCorrupt
+from penstock.model.columns import BATCH
 from penstock.proof.pages import FileFacts, verify
 from penstock.proof.syntax import quote, text_literal
 
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 class View:
     """A table as it was when `take` looked: types by column (without the partition column), files, txns.
 
-    `paths` and `present` (columns that at least one file has) are filled by `check_files`.
+    `paths` and `present` (columns that at least one file has) are filled by `check_files`, `batches` (the lowest and
+    the highest `_batch` of all rows) by `positions.py`.
     """
 
     name: str
@@ -37,10 +39,17 @@ class View:
     paths: list[str] = field(default_factory=list)
     present: set[str] = field(default_factory=set)
     damage: list[str] = field(default_factory=list)
+    batches: tuple[int, int] | None = None
 
     def select(self, columns: Sequence[str], where: str = "TRUE") -> str:
         """SQL for some columns of the rows that fulfil a condition over the table's columns."""
         return f"SELECT {', '.join(quote(name) for name in columns)} FROM {self.relation()} WHERE {where}"
+
+    def in_batches(self, first: int, last: int) -> str:
+        """SQL condition for the rows of some batches (both ends inclusive); TRUE where it is known that all are."""
+        if self.batches is not None and first <= self.batches[0] and self.batches[1] <= last:
+            return "TRUE"
+        return f"{BATCH} BETWEEN {first} AND {last}"
 
     def relation(self) -> str:
         """SQL for the table in a FROM clause; columns that no file has yet are NULL."""

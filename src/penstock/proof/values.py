@@ -39,7 +39,7 @@ def check_values(
         future = f"epoch_us({quote(declared.event_time)}) > epoch_us({INGESTED_AT}) + {declared.future_after}"
         tests["rows are too far in the future"] = (Law.LATE, future)
     columns = sorted(required | {FLAGS, BATCH})
-    rows = silver.select(columns, f"{BATCH} BETWEEN {batches[0]} AND {batches[1]}")
+    rows = silver.select(columns, silver.in_batches(*batches))
     counted = ", ".join(f"count(*) FILTER (WHERE {test})::BIGINT AS c{n}" for n, (_, test) in enumerate(tests.values()))
     totals = list(witness.rows(f"SELECT {counted} FROM ({rows})")[0].values())
     for total, (message, (law, test)) in zip(totals, tests.items(), strict=True):
