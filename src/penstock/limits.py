@@ -347,3 +347,6 @@ then."""
 REFRESH_TRUST_SECONDS = 60.0
 """Time since a full look at a table's log within which a look at its next entry is enough. Far below the shortest time
 log entries are kept: a writer that slept longer must not mistake a cleaned entry for one that was never written."""
+
+REFINE_ROWS_MAX = 100_000
+"""Records the embedded engine refines at once; longer batches go through it in slices of this length."""

@@ -15,7 +15,7 @@ from duckdb.func import FunctionNullHandling, PythonUDFType
 
 from penstock.engines.embedded.prepared import PreparedQuery
 from penstock.errors import QueryError, StorageError
-from penstock.limits import RECORDS_PER_ARROW_BATCH
+from penstock.limits import RECORDS_PER_ARROW_BATCH, REFINE_ROWS_MAX
 from penstock.plan import in_order
 
 if TYPE_CHECKING:
@@ -52,11 +52,15 @@ class EmbeddedEngine:
     def refine(self, plan: RefinePlan, records: pa.Table, references: Mapping[str, pa.Table]) -> pa.Table:
         self.register(plan)
         records = records.append_column("_row", pa.array(np.arange(records.num_rows)))
-        relations = {"records": _in_batches(records)}
-        relations.update({f"reference_{name}": table for name, table in references.items()})
-        relations.update(plan.side_tables(records))
+        relations = {f"reference_{name}": table for name, table in references.items()}
+        # In slices, so that each reuses the memory of the one before: fresh pages cost more than the planning saved.
+        events = []
         with self._memory_explained():
-            return in_order(self._prepared(plan.unordered_sql, relations).run(relations))
+            for start in range(0, max(records.num_rows, 1), REFINE_ROWS_MAX):
+                part = records.slice(start, REFINE_ROWS_MAX)
+                wanted = {**relations, "records": _in_batches(part), **plan.side_tables(part)}
+                events.append(in_order(self._prepared(plan.unordered_sql, wanted).run(wanted)))
+        return pa.concat_tables(events)
 
     def query(self, sql: str, relations: Mapping[str, Relation]) -> pa.Table:
         with self._cursor(relations) as cursor, self._memory_explained():
