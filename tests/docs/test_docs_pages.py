@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
+import tempfile
 from io import StringIO
+from pathlib import Path
 
 import click
 import pytest
 from ruamel.yaml import YAML
 
+import penstock as penstock_package
 from docs.console import Reader, agrees, commands
 from docs.pages import ROOT, anchors, blocks, links, pages, written_pages
 from penstock import declare
@@ -24,9 +28,17 @@ NOT_RUN = re.compile(r"^(make \w+|git clone .*|cd penstock|pip install .*|\. \.v
 """Lines of `sh` blocks: they set up the checkout that the tests run in, or start it as a whole."""
 
 
+@pytest.fixture
+def folder():
+    """An empty folder, in memory where that is possible: pages say nothing about how fast a disk is."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as name:
+        yield Path(name)
+
+
 @pytest.mark.parametrize("name", RUNNABLE)
-def test_what_a_page_shows_is_what_happens(name, tmp_path):
-    Reader(tmp_path, name).follow(PAGES[name].read_text())
+def test_what_a_page_shows_is_what_happens(name, folder):
+    Reader(folder, name).follow(PAGES[name].read_text())
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -211,3 +223,38 @@ def test_nothing_of_this_checkout_is_in_the_pages():
         if path.is_file() and path.suffix in {".md", ".svg"}:
             assert "/work/" not in path.read_text(), name
             assert "/home/" not in path.read_text(), name
+
+
+# -- the table of casts ---------------------------------------------------------------------------------------------------
+
+
+def casts():
+    """(type, JSON value, its text in the lake or None where it is refused), as docs/concepts.md says."""
+    text = (ROOT / "docs/concepts.md").read_text().split("## Values are never changed silently")[1].split("\n## ")[0]
+    for row in re.findall(r"^\| `([^`]+)` \| (.*) \| (.*) \|$", text, re.MULTILINE):
+        kind, takes, refuses = row
+        for value, result in re.findall(r"`([^`]*)`(?: → `([^`]*)`)?", takes):
+            yield kind, value, result or value.strip('"')
+        for value in re.findall(r"`([^`]*)`", refuses):
+            yield kind, value, None
+
+
+def test_the_table_of_casts_is_true(folder):
+    cases = list(casts())
+    assert len(cases) > 50
+    columns = "".join(f"    c{number}: {{type: '{kind}'}}\n" for number, (kind, _, _) in enumerate(cases))
+    (folder / "pipelines").mkdir()
+    (folder / "pipelines/casts.yaml").write_text(
+        "pipeline: casts\nsource: {push: {}}\nsilver:\n  table: casts\n  event_time: moment\n  columns:\n"
+        "    moment: {type: timestamp, sql: now()}\n" + columns
+    )
+    project = penstock_package.open(folder)
+    project.ingest("casts", [f'{{"c{number}": {value}}}' for number, (_, value, _) in enumerate(cases)])
+    project.run_once()
+    texts = ", ".join(
+        f"decode(c{number})" if kind == "binary" else f"c{number}::varchar" for number, (kind, _, _) in enumerate(cases)
+    )
+    rows = project.sql(f"select _offset, [{texts}] as texts from silver.casts").to_pylist()
+    found = {row["_offset"]: row["texts"][row["_offset"]] for row in rows}
+    for number, (kind, value, result) in enumerate(cases):
+        assert found.get(number) == result, f"{kind} {value}"
