@@ -302,6 +302,14 @@ def test_an_empty_lake_is_no_error(tmp_path, call):
 # -- proving ----------------------------------------------------------------------------------------------------------
 
 
+def test_audit_of_a_lake_without_pipelines_claims_nothing(tmp_path, call):
+    call(tmp_path, "init", "new")
+    code, out, _ = call(tmp_path / "new", "audit")
+    assert code == 0
+    assert "no pipelines yet" in out
+    assert "no law" not in out
+
+
 def test_audit_finds_nothing_and_then_the_missing_file(shop, call):
     code, out, _ = call(shop, "audit")
     assert code == 0, out

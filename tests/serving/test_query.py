@@ -123,6 +123,14 @@ def test_variables_of_the_program_are_not_tables(catalog):
     assert hidden.num_rows == 1
 
 
+@pytest.mark.parametrize("name", ["nothing", "contracts.market_ticks", "manifests.market_ticks"])
+def test_a_name_that_is_no_table_of_the_lake_says_what_tables_are_called(catalog, name):
+    with pytest.raises(QueryError, match="does not exist") as caught:
+        query(f"select * from {name}", catalog).table()
+    assert "KIND.NAME" in caught.value.hint
+    assert "pg_" not in str(caught.value)
+
+
 def test_an_unknown_table_names_the_nearest(catalog):
     with pytest.raises(QueryError) as raised:
         rows("select * from silver.tick", catalog)

@@ -29,6 +29,9 @@ def command(session: Session, pipelines: tuple[str, ...], from_batch: int, as_js
     if as_json:
         print_json(report.as_json())
         return 0 if report.clean else 3
+    if not report.pipelines:
+        click.echo("the lake has no pipelines yet: `penstock run --once` makes their tables")
+        return 0
     rows = []
     for name, found in report.pipelines.items():
         facts = found.as_json()

@@ -87,7 +87,7 @@ def _batch(batch: BatchFact) -> None:
     )
     click.echo()
     _line(0, click.style(f"batch {batch.batch}", bold=True) + f", finished {moment(batch.written_at)}")
-    _line(1, f"contract {batch.contract} ({batch.contract_hash[:12]}), refine version {batch.refine:x}")
+    _line(1, f"contract {batch.contract} ({batch.contract_hash[:12]}), refine version {batch.refine:016x}")
     _line(1, f"references: {references}")
     _line(1, f"ranges: {', '.join(batch.ranges) or 'none'}" + (f"; source {sources}" if sources else ""))
 

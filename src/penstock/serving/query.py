@@ -50,9 +50,13 @@ class QueryResult:
     def __init__(self, sql: str, relations: tuple[Relation, ...], bounds: QueryBounds) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="penstock-query-", ignore_cleanup_errors=True)
         self._connection = duckdb.connect(":memory:", config=dict(_CONFIGURATION))
+        # Signals reach Python code of the main thread only, and not while DuckDB computes in it: it computes in another.
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="penstock-query")
         try:
             _furnish(self._connection, relations, bounds, Path(self._folder.name))
-            self._reader: pa.RecordBatchReader = self._connection.sql(sql).to_arrow_reader(QUERY_ROWS_PER_BATCH)
+            self._reader: pa.RecordBatchReader = self._wait_for(
+                lambda: self._connection.sql(sql).to_arrow_reader(QUERY_ROWS_PER_BATCH)
+            )
         except duckdb.Error as error:
             self.close()
             raise _query_error(error) from None
@@ -71,7 +75,8 @@ class QueryResult:
             QueryError: the query fails on the way (a cast, memory, ...).
         """
         try:
-            yield from self._reader
+            while (batch := self._wait_for(lambda: next(self._reader, None))) is not None:
+                yield batch
         except (duckdb.Error, pa.ArrowException, OSError) as error:
             raise _query_error(error) from None
 
@@ -79,11 +84,21 @@ class QueryResult:
         """All rows at once."""
         return pa.Table.from_batches(list(self), self.schema)
 
+    def _wait_for(self, work: Callable[[], _T]) -> _T:
+        """What `work` gives, computed in the worker; Ctrl-C stops the query."""
+        computing = self._worker.submit(work)
+        try:
+            return computing.result()
+        except KeyboardInterrupt:
+            self.interrupt()
+            raise
+
     def interrupt(self) -> None:
         """Stop the query, from any thread."""
         self._connection.interrupt()
 
     def close(self) -> None:
+        self._worker.shutdown()
         self._connection.close()
         self._folder.cleanup()
 
