@@ -10,9 +10,10 @@ from __future__ import annotations
 import difflib
 import re
 import tempfile
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import duckdb
 import pyarrow as pa
@@ -22,8 +23,11 @@ from penstock.limits import QUERY_MEMORY_BYTES, QUERY_ROWS_PER_BATCH, QUERY_SPIL
 from penstock.serving.relations import SCHEMAS, Catalog, Relation, identifier, literal, select_statement
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import TracebackType
+
+_T = TypeVar("_T")
+_INTERRUPT_SECONDS = 0.1
 
 _CONFIGURATION = {
     "autoinstall_known_extensions": "false",
@@ -50,7 +54,7 @@ class QueryResult:
     def __init__(self, sql: str, relations: tuple[Relation, ...], bounds: QueryBounds) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="penstock-query-", ignore_cleanup_errors=True)
         self._connection = duckdb.connect(":memory:", config=dict(_CONFIGURATION))
-        # Signals reach Python code of the main thread only, and not while DuckDB computes in it: it computes in another.
+        # A signal reaches the main thread only, and not while DuckDB computes in it: so that is done in another.
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="penstock-query")
         try:
             _furnish(self._connection, relations, bounds, Path(self._folder.name))
@@ -90,7 +94,9 @@ class QueryResult:
         try:
             return computing.result()
         except KeyboardInterrupt:
-            self.interrupt()
+            while not computing.done():  # again and again: an interrupt between two steps of the query is lost
+                self.interrupt()
+                wait([computing], _INTERRUPT_SECONDS)
             raise
 
     def interrupt(self) -> None:
