@@ -5,8 +5,9 @@ Reads verify page checksums (`Table.read`), because what is read here is committ
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -24,6 +25,14 @@ if TYPE_CHECKING:
 
 CALENDAR_SLACK = 3 * 3_600_000_000
 """Microseconds added to a calendar window's end, so that a clock change never cuts rows off; exact ends are checked."""
+
+
+class _Range(NamedTuple):
+    """Windows that start in [start, end), whose rows lie in [start, rows_end); in microseconds."""
+
+    start: int
+    end: int
+    rows_end: int
 
 
 class SilverWindows:
@@ -60,33 +69,45 @@ class SilverWindows:
             if start < middle < end and self._rows_between(start, rows_end) > RECOMPUTE_ROWS_MAX:
                 pending += [(middle, end), (start, middle)]
             else:
-                yield self._aggregate(plan, batch, start, end, rows_end)
+                yield self._aggregate(plan, batch, [_Range(start, end, rows_end)])
 
     def finals_touched(self, plan: GoldPlan, batch: int, touched: pa.Table) -> Iterator[pa.Table]:
-        """Final rows of all groups in the windows that `touched` names by `window_start`."""
-        starts = pc.unique(touched[WINDOW_START]).cast(pa.int64()).to_numpy(zero_copy_only=False)
-        run: list[int] = []
-        for start in sorted(starts.tolist()):
-            if run and start > plan.window_end(run[-1]):
-                yield from self.finals(plan, batch, run[0], run[-1] + 1)
-                run = []
-            run.append(start)
-        if run:
-            yield from self.finals(plan, batch, run[0], run[-1] + 1)
+        """Final rows of all groups in the windows that `touched` names by `window_start`.
+
+        Windows that lie far apart are read range by range, but computed together: a query costs more than few rows do.
+        """
+        together: list[_Range] = []
+        held = 0
+        for first, last in _runs(plan, touched):
+            piece = _Range(first, last + 1, plan.window_end(last) + CALENDAR_SLACK)
+            rows = self._rows_between(piece.start, piece.rows_end)
+            if rows > RECOMPUTE_ROWS_MAX:
+                yield from self.finals(plan, batch, piece.start, piece.end)
+                continue
+            if held + rows > RECOMPUTE_ROWS_MAX:
+                yield self._aggregate(plan, batch, together)
+                together, held = [], 0
+            together.append(piece)
+            held += rows
+        if together:
+            yield self._aggregate(plan, batch, together)
 
     def last_event_time(self) -> int | None:
         """The latest event time in microseconds; None without rows."""
         bounds = self._bounds()
         return None if bounds is None else bounds[1]
 
-    def _aggregate(self, plan: GoldPlan, batch: int, start: int, end: int, rows_end: int) -> pa.Table:
-        pieces = self.rows(batch, start, rows_end)
+    def _aggregate(self, plan: GoldPlan, batch: int, ranges: list[_Range]) -> pa.Table:
+        """Final rows of the windows that start in one of the ranges, which share no rows."""
         schema = self._silver.schema
-        batches = (part for piece in pieces for part in piece.select(schema.names).to_batches())
+        pieces = (piece for part in ranges for piece in self.rows(batch, part.start, part.rows_end))
+        batches = (chunk for piece in pieces for chunk in piece.select(schema.names).to_batches())
         reader = pa.RecordBatchReader.from_batches(schema, batches)
         rows = self._engine.query(plan.recompute_sql, {"rows": reader})
-        starts = rows[WINDOW_START]
-        return rows.filter(pc.and_(pc.greater_equal(starts, micros(start)), pc.less(starts, micros(end))))
+        starts = rows[WINDOW_START].cast(pa.int64()).to_numpy()
+        lows, ends = np.array([[part.start, part.end] for part in ranges], np.int64).T
+        at = lows.searchsorted(starts, side="right") - 1
+        return rows.filter(pa.array((at >= 0) & (starts < ends[at])))
 
     def _bounds(self) -> tuple[int, int] | None:
         bounds = [self._file_bounds(file) for file in self._silver.files() if file.rows]
@@ -104,3 +125,16 @@ class SilverWindows:
 
     def _file_bounds(self, file: DataFile) -> tuple[int, int]:
         return file.stats.get(self._event_time, (-ALWAYS, ALWAYS))
+
+
+def _runs(plan: GoldPlan, touched: pa.Table) -> Iterator[tuple[int, int]]:
+    """The first and the last start of the windows in `touched` that follow each other closely; in order of time, and so
+    far apart that no two share rows."""
+    starts = np.unique(touched[WINDOW_START].cast(pa.int64()).to_numpy())
+    first = last = int(starts[0])
+    for start in starts[1:].tolist():
+        if start > plan.window_end(last) + CALENDAR_SLACK:
+            yield first, last
+            first = start
+        last = start
+    yield first, last
