@@ -227,4 +227,8 @@ def _query_error(error: Exception) -> QueryError:
         hint = "Raise PENSTOCK_MEMORY_BYTES, or let the query read or keep fewer rows."
     elif isinstance(error, duckdb.InterruptException):
         hint = "The query was stopped."
+    elif isinstance(error, duckdb.CatalogException) and text.startswith("Catalog Error: Table with name"):
+        # DuckDB suggests tables of its own, which say nothing about the lake.
+        text = text.partition("\nDid you mean")[0]
+        hint = f"Tables are called KIND.NAME, with {', '.join(SCHEMAS)} for KIND. `penstock tables` lists them."
     return QueryError(text, hint=hint)
