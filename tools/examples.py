@@ -37,6 +37,7 @@ def main() -> int:
                 Reader(Path(folder), name, differs).follow(text)
             except Exception as error:  # noqa: BLE001 - shown to a person; the other pages go on
                 left += 1
+                changes.clear()  # what a failing command printed is not what the page should show
                 print(f"{name}: {type(error).__name__}: {error}")
         lines = text.splitlines()
         for start, count, new in reversed(changes):
