@@ -249,8 +249,11 @@ SPANS = [
 ]
 
 
-@pytest.mark.parametrize("zone", ZONES)
-@pytest.mark.parametrize("spans", SPANS, ids=str)
+PAIRS = [(zone, SPANS[(number + step) % len(SPANS)]) for number, zone in enumerate(ZONES) for step in (0, 3)]
+"""Each zone with two kinds of windows, each kind with several zones."""
+
+
+@pytest.mark.parametrize(("zone", "spans"), [*PAIRS, ("Pacific/Apia", (Span(3, DAY), Span(1, DAY)))], ids=str)
 def test_days_and_weeks_are_the_same_windows(witness: Witness, zone: str, spans: tuple[Span, Span]) -> None:
     window = Window(spans[0], spans[1], zone)
     seeded = random.Random(f"{zone} {spans}")

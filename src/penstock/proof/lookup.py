@@ -57,7 +57,7 @@ def verified(view: View, threads: int, wanted: Callable[[DataFile], bool] | None
         LakeCorrupt: one of them is not what was written.
     """
     files = view.files if wanted is None else tuple(file for file in view.files if wanted(file))
-    view = replace(view, files=files, paths=[], present=set(), damage=[])
+    view = replace(view, files=files, paths=[], present=set(), full=None, damage=[])
     check_files([view], threads)
     if view.damage:
         raise LakeCorrupt(

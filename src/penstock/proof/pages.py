@@ -43,10 +43,11 @@ Header = dict[tuple[int, ...], int]
 
 @dataclass(frozen=True)
 class FileFacts:
-    """What a file's footer says: rows and columns by name."""
+    """What a file's footer says: rows, columns by name, and those that are known to hold no NULL."""
 
     rows: int
     columns: tuple[str, ...]
+    full: frozenset[str]
 
 
 def verify(path: str, size: int) -> FileFacts:
@@ -63,14 +64,25 @@ def verify(path: str, size: int) -> FileFacts:
             _verify_footer(file, path, size)
             file.seek(0)
             metadata = pq.read_metadata(file)
+            names = tuple(metadata.schema.to_arrow_schema().names)
+            full = set(names)
             for group in range(metadata.num_row_groups):
                 for index in range(metadata.num_columns):
-                    _verify_chunk(file, metadata.row_group(group).column(index))
-            return FileFacts(metadata.num_rows, tuple(metadata.schema.to_arrow_schema().names))
+                    chunk = metadata.row_group(group).column(index)
+                    _verify_chunk(file, chunk)
+                    if not _is_full(chunk):
+                        full.discard(chunk.path_in_schema.partition(".")[0])
+            return FileFacts(metadata.num_rows, names, frozenset(full))
     except FileNotFoundError as error:
         raise _corrupt("is missing") from error
     except (OSError, pa.ArrowException, IndexError, ValueError) as error:
         raise _corrupt(f"cannot be read: {error}") from error
+
+
+def _is_full(chunk: pq.ColumnChunkMetaData) -> bool:
+    """Whether the footer, which a checksum covers, counts no NULL among the values."""
+    statistics = chunk.statistics
+    return statistics is not None and statistics.has_null_count and statistics.null_count == 0
 
 
 def _verify_footer(file: BinaryIO, path: str, size: int) -> None:

@@ -237,21 +237,21 @@ class Recomputation:
         if function == "stddev":
             return Aggregate(name, f"stddev_samp({wide})", f"{_SUM_TOLERANCE} * max(abs({wide}))", raised)
         if kind in _INTEGERS:
-            total = f"sum({value})"
-            exact = f"TRY_CAST({total} AS BIGINT)"
+            exact, total = f"TRY_CAST(sum({value}) AS BIGINT)", f"CAST(sum({value}) AS DOUBLE)"
         elif kind.startswith("DECIMAL"):
             precision, scale = (int(part) for part in kind[8:-1].split(","))
             is_safe = precision <= _WIDE_DECIMAL or self.sums_below(
                 f"TRY({argument.plain})", 10.0 ** (_SUM_DIGITS - scale)
             )
-            total = exact = f"sum({value})" if is_safe else _decimal_sum(value, scale)
+            plainly = (f"sum({value})", f"CAST(sum({value}) AS DOUBLE)")
+            exact, total = plainly if is_safe else _decimal_sum(value, scale)
         else:
             return Aggregate(name, f"{function}({wide})", f"{_SUM_TOLERANCE} * {function}(abs({wide}))", raised)
         if function == "sum":
             overflowed = f"(count({value}) > 0 AND {exact} IS NULL)"
             return Aggregate(name, exact, failed=overflowed if raised is None else f"({raised} OR {overflowed})")
         slack = f"1e-14 * avg(abs({wide}))"
-        return Aggregate(name, f"CAST({total} AS DOUBLE) / nullif(count({value}), 0)", slack, raised)
+        return Aggregate(name, f"{total} / nullif(count({value}), 0)", slack, raised)
 
     def _ordered(self, function: str, value: str) -> str:
         """first and last: by event time, the declared order, then place, among values that are not NULL."""
@@ -280,16 +280,17 @@ def _failed(name: str) -> str:
     return f"{name}$failed"
 
 
-def _decimal_sum(value: str, scale: int) -> str:
-    """The exact sum as decimal(38, scale), or NULL where that does not hold it. DuckDB's own sum stops the query on the
-    way over 38 digits: this adds up all digits as one big integer, which is slow."""
+def _decimal_sum(value: str, scale: int) -> tuple[str, str]:
+    """The exact sum as decimal(38, scale), or NULL where that does not hold it, and the sum as a float. DuckDB's own
+    sum stops the query on the way over 38 digits: this adds up all digits as one big integer, which is slow."""
     digits = f"CAST(sum(CAST(replace(CAST({value} AS VARCHAR), '.', '') AS BIGNUM)) AS VARCHAR)"
     width = f"CAST(greatest(length(ltrim({digits}, '-')), {scale + 1}) AS INTEGER)"
     padded = f"lpad(ltrim({digits}, '-'), {width}, '0')"
     point = f"'.' || right({padded}, {scale})" if scale else "''"
     whole = f"left({padded}, CAST(length({padded}) - {scale} AS BIGINT))"
     sign = f"CASE WHEN starts_with({digits}, '-') THEN '-' ELSE '' END"
-    return f"TRY_CAST({sign} || {whole} || {point} AS DECIMAL(38,{scale}))"
+    exact = f"TRY_CAST({sign} || {whole} || {point} AS DECIMAL(38,{scale}))"
+    return exact, f"CAST({digits} AS DOUBLE) / 1e{scale}"
 
 
 def _names_in(tree: Tree) -> set[str]:

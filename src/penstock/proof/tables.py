@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 class View:
     """A table as it was when `take` looked: types by column (without the partition column), files, txns.
 
-    `paths` and `present` (columns that at least one file has) are filled by `check_files`, `batches` (the lowest and
-    the highest `_batch` of all rows) by `positions.py`.
+    `paths`, `present` (columns that at least one file has) and `full` (columns without NULL in any file) are filled by
+    `check_files`, `batches` (the lowest and the highest `_batch` of all rows) by `positions.py`.
     """
 
     name: str
@@ -40,6 +40,7 @@ class View:
     present: set[str] = field(default_factory=set)
     damage: list[str] = field(default_factory=list)
     batches: tuple[int, int] | None = None
+    full: set[str] | None = None
 
     def select(self, columns: Sequence[str], where: str = "TRUE") -> str:
         """SQL for some columns of the rows that fulfil a condition over the table's columns."""
@@ -97,6 +98,7 @@ def check_files(views: Sequence[View], threads: int, *, progress: Callable[[str]
             else:
                 view.paths.append(view.locate(file))
                 view.present.update(found.columns)
+                view.full = set(found.full) if view.full is None else view.full & found.full
             if number % 50 == 0:
                 progress(f"verified {number} of {len(tasks)} files")
 
