@@ -350,3 +350,12 @@ log entries are kept: a writer that slept longer must not mistake a cleaned entr
 
 REFINE_ROWS_MAX = 100_000
 """Records the embedded engine refines at once; longer batches go through it in slices of this length."""
+
+PLAIN_ROWS_MIN = 2_000
+"""Records in a slice that are worth a query of their own for the plain ones among them."""
+
+PLAIN_SHARE_MIN = 0.3
+"""Share of plain records from which on looking for them first costs less than it saves."""
+
+PLAIN_SLICES_SKIPPED = 30
+"""Slices that are not searched for plain records after one that had too few: a stream mostly stays what it is."""

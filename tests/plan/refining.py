@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from penstock.model.fields import FieldPath
 from penstock.model.pipeline import Column, JsonFormat, Pipeline, PushSource, Silver, Source
 from penstock.model.types import ColumnType
+from penstock.plan.nouns import UNDECIDED
 from penstock.plan.refine import compile_refine
 from penstock.plan.resolve import resolve
 
@@ -71,6 +73,8 @@ class Refinery:
     types: Mapping[str, Mapping[str, ColumnType]] = field(default_factory=dict)
     tables: Mapping[str, pa.Table] = field(default_factory=dict)
     threads: int = 2
+    decided: int = 0
+    """How many of the last records the short query decided about."""
 
     def __post_init__(self) -> None:
         resolved = resolve(self.pipeline, self.types)
@@ -95,7 +99,20 @@ class Refinery:
         self.database.register("records", rows)
         for name, side in self.plan.side_tables(rows).items():
             self.database.register(name, side)
-        return self.database.sql(self.plan.sql).to_arrow_table()
+        whole = self._query(self.plan.sql)
+        if self.plan.plain_sql is not None:
+            self._compare(whole, self._query(self.plan.plain_sql))
+        return whole
+
+    def _query(self, sql: str) -> pa.Table:
+        return self.database.sql(f"SELECT * FROM ({sql}) ORDER BY _row, _index").to_arrow_table()
+
+    def _compare(self, whole: pa.Table, plain: pa.Table) -> None:
+        """What the short query decides is what the whole one says, to the last column."""
+        assert plain["_row"].to_pylist() == whole["_row"].to_pylist()
+        decided = pc.not_equal(plain["_status"], UNDECIDED)
+        assert whole.filter(decided).equals(plain.filter(decided))
+        self.decided = pc.sum(decided).as_py() or 0
 
     def rows(self, *values: bytes | None, **more: Any) -> list[dict[str, Any]]:
         return self.table(records(values, **more)).to_pylist()

@@ -157,7 +157,7 @@ def by_plan(source: Source, records: pa.Table) -> dict[tuple[int, int], bool]:
         rows = records.append_column("_row", pa.array(range(records.num_rows), pa.int64()))
         engine.register(plan.refine)
         events = engine.refine(plan.refine, rows, {})
-        return {(row["_offset"], row["_index"]): row["_status"] != 2 for row in events.to_pylist()}
+        return {(row["_row"], row["_index"]): row["_status"] != 2 for row in events.to_pylist()}
     finally:
         engine.close()
 

@@ -23,7 +23,7 @@ class Engine(Protocol):
     """
 
     def refine(self, plan: RefinePlan, records: pa.Table, references: Mapping[str, pa.Table]) -> pa.Table:
-        """The events of `records` (bronze columns), one row each, in (`_row`, `_index`) order.
+        """The events of `records` (bronze columns), one row each, in any order; `_row` is the ordinal of the record.
 
         `references` maps a reference's name to its rows. The columns are those `plan.RefinePlan` documents.
         """

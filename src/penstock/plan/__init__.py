@@ -7,7 +7,7 @@ from penstock.plan.arrowfunctions import ArrowFunction
 from penstock.plan.compile import compile, findings  # noqa: A004 - the word of the trade
 from penstock.plan.explain import Explanation, explain
 from penstock.plan.gold import GoldPlan, compile_gold
-from penstock.plan.nouns import Plan, RefinePlan, in_order
+from penstock.plan.nouns import Plan, RefinePlan
 
 __all__ = [
     "ArrowFunction",
@@ -19,5 +19,4 @@ __all__ = [
     "compile_gold",
     "explain",
     "findings",
-    "in_order",
 ]

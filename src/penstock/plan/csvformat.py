@@ -18,7 +18,16 @@ from penstock.limits import DETAIL_VALUE_CHARACTERS_MAX
 from penstock.plan.extra import object_of_members
 from penstock.plan.forms import Form
 from penstock.plan.sqltext import any_of, literal, text_list
-from penstock.plan.stage import CSV_HEADER, Field, MetaFields, add_one_event, base_layer, header, missing_value
+from penstock.plan.stage import (
+    CSV_HEADER,
+    Field,
+    MetaFields,
+    add_one_event,
+    base_layer,
+    find_judged,
+    header,
+    missing_value,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -76,6 +85,9 @@ class CsvStage:
         )
         is_more = f"len(e._names) > {len(whole_roots)} OR NOT list_has_all({declared}, e._names)"
         return f"CASE WHEN e._fault IS NULL AND ({is_more}) THEN {object_of_members(members, quoted=True)} END"
+
+    def find_plain(self, layers: Layers, taken: Sequence[Taken], whole_roots: Sequence[str]) -> bool:
+        return find_judged(self, layers, taken, whole_roots)
 
     def _add_names(self, layers: Layers) -> None:
         """`_names` of the fields, and `_keys`: the same, each written as JSON and told apart from its namesakes."""

@@ -65,6 +65,15 @@ class JsonStage:
             f"ELSE {extra_of_object('e._json', whole_roots)} END"
         )
 
+    def find_plain(self, layers: Layers, taken: Sequence[Taken], _whole_roots: Sequence[str]) -> bool:
+        if self._records is not None:
+            return False
+        beside = any_of([item.odd for item in taken if not _is_whole_field(item)])
+        layers.add([("_exact", _exact(taken))])
+        plain = f"e._exact AND NOT {beside} AND NOT {too_deep('e._text')}"
+        layers.add([("_extra", "CAST(NULL AS VARCHAR)"), ("_plain", plain)])
+        return True
+
     def _unnest(self, layers: Layers, envelope: Sequence[FieldPath]) -> Mapping[FieldPath, Field]:
         """From records to elements. The record is judged as a whole, before it is taken apart."""
         assert self._records is not None

@@ -16,39 +16,37 @@ if TYPE_CHECKING:
     from penstock.plan.gold import GoldPlan
 
 
+VALID, QUARANTINED, SKIPPED, UNDECIDED = range(4)
+"""The values of `_status` in refined events."""
+
+
 @dataclass(frozen=True)
 class RefinePlan:
     """Bronze records to events, as one SELECT for DuckDB with `TimeZone='UTC'`.
 
     `sql` reads the relations `records` (bronze columns and `_row`, the ordinal), `reference_<name>` per reference, and
-    what `side_tables` makes of the records; it calls `functions`. One row per event, ordered by (`_row`, `_index`):
+    what `side_tables` makes of the records; it calls `functions`. One row per event, in any order:
 
-    `_row BIGINT, _source INT, _partition INT, _offset BIGINT, _index INT, _timestamp, _ingested_at`, the silver
-    columns, `_flags VARCHAR[], _extra VARCHAR`, `_status UTINYINT` (0 valid, 1 quarantined, 2 skipped), `_failed
-    VARCHAR[]` (failing quarantine and stop rules), `_stop VARCHAR[]`, `_detail VARCHAR`, `_event_time TIMESTAMPTZ`,
-    `_bucket BIGINT, _key_hi UBIGINT, _key_lo UBIGINT` (meaningful where `_status` is 0), `_element VARCHAR`.
+    `_row BIGINT, _index INT`, the silver columns, `_flags VARCHAR[], _extra VARCHAR`, `_status UTINYINT` (VALID ...),
+    `_failed VARCHAR[]` (failing quarantine and stop rules), `_stop VARCHAR[]`, `_detail VARCHAR`, `_event_time
+    TIMESTAMPTZ`, `_bucket BIGINT, _key_hi UBIGINT, _key_lo UBIGINT` (meaningful where the event is valid), `_element
+    VARCHAR`.
+
+    `plain_sql` gives a row per record too, and the same as `sql` for a record without anything strange in it: written
+    plainly, and skipped or valid without a flag. It leaves out what the others need, which is most of the work: those
+    are undecided, the row says nothing more, and `sql` has the event. `sql` itself leaves nothing undecided. None where
+    a record is a list of events.
 
     `rules` are the names of all rules that can occur, built-in ones first. `key_sql` reads silver rows as `rows` and
     gives their place, `_index`, `_bucket`, `_key_hi` and `_key_lo`, equal to what `sql` gave for them.
-
-    `unordered_sql` gives the same rows in any order, mostly the right one already: `in_order` makes sure of it, for
-    less than a fifth of what sorting in SQL costs.
     """
 
     sql: str
-    unordered_sql: str
+    plain_sql: str | None
     functions: tuple[ArrowFunction, ...]
     rules: tuple[str, ...]
     key_sql: str
     side_tables: Callable[[pa.Table], Mapping[str, pa.Table]]
-
-
-def in_order(events: pa.Table) -> pa.Table:
-    """Refined events by (`_row`, `_index`); the table itself where they are in that order."""
-    row = events["_row"].to_numpy()
-    index = events["_index"].to_numpy()
-    ascends = (row[1:] > row[:-1]) | ((row[1:] == row[:-1]) & (index[1:] > index[:-1]))
-    return events if ascends.all() else events.sort_by([("_row", "ascending"), ("_index", "ascending")])
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,9 @@
 open a format's fields -> cast the plain ones -> judge the record -> cast the rest -> undeclared fields -> lookups and
 sql columns, in the order of their needs -> rules -> status, failing rules, detail, key. Each layer names what the next
 ones use, so that nothing is computed twice; what is rare stands behind a CASE. `verdict.py` has the last part.
+
+Most records have nothing strange in them. For those a second, shorter chain gives the same events: it decides only
+about what is plain, and has no layer for anything else (`RefinePlan.plain_sql`).
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from penstock.plan.stage import Taken
 from penstock.plan.textformat import TextStage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     import pyarrow as pa
 
@@ -39,23 +42,51 @@ if TYPE_CHECKING:
 def compile_refine(resolved: Resolved) -> RefinePlan:
     """The plan of a pipeline without findings."""
     source, silver = resolved.pipeline.source, resolved.pipeline.silver
-    stage = _stage(source)
-    raw = [column for column in silver.columns if column.path is not None]
-    paths = dict.fromkeys([*(column.path for column in raw if column.path is not None), *resolved.where_paths])
-    layers, fields = stage.open(tuple(paths))
-    _add_casts(stage, layers, fields, raw)
-    whole = {column.path.root for column in raw if column.path is not None and _is_whole_root(column.path)}
-    layers.beside([("_extra", stage.extra(sorted(whole))), ("_selected", _selected(resolved, fields))])
-    derived.add_columns(layers, resolved)
-    verdict.add(layers, resolved, fields)
     return RefinePlan(
-        sql=f"{layers.sql()}\nORDER BY e._row, e._index",
-        unordered_sql=layers.sql(),
+        sql=_whole(resolved),
+        plain_sql=_plain(resolved),
         functions=FUNCTIONS,
         rules=verdict.rule_names(resolved),
         key_sql=keys.silver_keys(silver, {**resolved.types, "_timestamp": derived.TIMESTAMP}),
         side_tables=_side_tables(source),
     )
+
+
+def _whole(resolved: Resolved) -> str:
+    """The chain that has an answer for every event."""
+    stage = _stage(resolved.pipeline.source)
+    layers, fields = stage.open(_paths(resolved))
+    _add_casts(stage, layers, fields, resolved.pipeline.silver.columns)
+    layers.beside([("_extra", stage.extra(_whole_roots(resolved))), ("_selected", _selected(resolved, fields))])
+    derived.add_columns(layers, resolved)
+    verdict.add(layers, resolved, fields)
+    return layers.sql()
+
+
+def _plain(resolved: Resolved) -> str | None:
+    """The chain that decides only about plain records; None where the format has none."""
+    stage = _stage(resolved.pipeline.source)
+    layers, fields = stage.open(_paths(resolved))
+    casts = _add_fast_casts(layers, fields, resolved.pipeline.silver.columns)
+    if not stage.find_plain(layers, [item for item, _ in casts], _whole_roots(resolved)):
+        return None
+    typed = [(item.column.name, f"e.{item.fast}") for item, _ in casts]
+    layers.add([*typed, ("_selected", _selected(resolved, fields))])
+    derived.add_columns(layers, resolved)
+    verdict.add_plain(layers, resolved, fields)
+    return layers.sql()
+
+
+def _paths(resolved: Resolved) -> tuple[FieldPath, ...]:
+    """The paths that columns and `where` read, each once."""
+    read = [column.path for column in resolved.pipeline.silver.columns if column.path is not None]
+    return tuple(dict.fromkeys([*read, *resolved.where_paths]))
+
+
+def _whole_roots(resolved: Resolved) -> list[str]:
+    """The names of the fields that columns take whole."""
+    paths = [column.path for column in resolved.pipeline.silver.columns if column.path is not None]
+    return sorted({path.root for path in paths if _is_whole_root(path)})
 
 
 def _stage(source: Source) -> Stage:
@@ -80,8 +111,10 @@ def _is_whole_root(path: FieldPath) -> bool:
     return len(path.steps) == 1 and not path.is_meta and not path.envelope
 
 
-def _add_casts(stage: Stage, layers: Layers, fields: Mapping[FieldPath, Field], columns: list[Column]) -> None:
-    """From raw fields to typed columns: probes, fast casts, the judgement of the record, slow casts (`forms.Cast`)."""
+def _add_fast_casts(
+    layers: Layers, fields: Mapping[FieldPath, Field], columns: Sequence[Column]
+) -> list[tuple[Taken, Cast]]:
+    """Probes and fast casts (`forms.Cast`) of the columns that take raw fields; the fields taken, with their casts."""
     taken = [Taken(column, fields[column.path], f"_f_{column.name}") for column in columns if column.path is not None]
     casts = [(item, cast(item.column, item.field.form)) for item in taken]
     for number in range(max((len(parts.probes) for _, parts in casts), default=0)):
@@ -93,7 +126,13 @@ def _add_casts(stage: Stage, layers: Layers, fields: Mapping[FieldPath, Field], 
             ]
         )
     layers.add([(item.fast, _fill(parts.fast, item)) for item, parts in casts])
-    stage.judge(layers, taken)
+    return casts
+
+
+def _add_casts(stage: Stage, layers: Layers, fields: Mapping[FieldPath, Field], columns: Sequence[Column]) -> None:
+    """From raw fields to typed columns: fast casts, the judgement of the record, slow casts where that is needed."""
+    casts = _add_fast_casts(layers, fields, columns)
+    stage.judge(layers, [item for item, _ in casts])
     hard = [(item, parts) for item, parts in casts if parts.slow]
     layers.add([(f"_x_{item.column.name}", _hard_text(item)) for item, _ in hard])
     for number in range(max((len(parts.slow) for _, parts in hard), default=0)):

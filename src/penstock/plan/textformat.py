@@ -13,7 +13,7 @@ from penstock.plan.forms import STRICT_JSON, Form
 from penstock.plan.jsonfields import JsonFields
 from penstock.plan.jsonformat import lenient_only, too_deep
 from penstock.plan.sqltext import any_of, literal, text_list
-from penstock.plan.stage import Field, MetaFields, add_one_event, base_layer, missing_value
+from penstock.plan.stage import Field, MetaFields, add_one_event, base_layer, find_judged, missing_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -124,6 +124,9 @@ class TextStage:
         if not parts:
             return "NULL::VARCHAR"
         return f"CASE WHEN e._fault IS NULL THEN {object_of_members(' || '.join(parts))} END"
+
+    def find_plain(self, layers: Layers, taken: Sequence[Taken], whole_roots: Sequence[str]) -> bool:
+        return find_judged(self, layers, taken, whole_roots)
 
     def _is_text_group(self, path: FieldPath) -> bool:
         return path.root in self._groups and path.root != self._format.json

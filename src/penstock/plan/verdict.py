@@ -9,6 +9,7 @@ from penstock.limits import DETAIL_VALUE_CHARACTERS_MAX
 from penstock.model.pipeline import Action
 from penstock.plan import keys
 from penstock.plan.derived import TIMESTAMP
+from penstock.plan.nouns import QUARANTINED, SKIPPED, UNDECIDED, VALID
 from penstock.plan.sqltext import any_of, identifier, literal, names_where
 from penstock.plan.stage import oversized
 
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
 MALFORMED, TOO_LARGE, FUTURE = "malformed", "too_large", "future"
 _COLON = ": "
 """Between a rule's name, which holds no blank, and the reason."""
-_VALID, _QUARANTINED, _SKIPPED = 0, 1, 2
-
-PLACE_COLUMNS = ("_row", "_source", "_partition", "_offset", "_index", "_timestamp", "_ingested_at")
 
 
 @dataclass(frozen=True)
@@ -69,22 +67,55 @@ def add(layers: Layers, resolved: Resolved, fields: Mapping[FieldPath, Field]) -
     types = {**resolved.types, "_timestamp": TIMESTAMP}
     layers.add(
         [
-            ("_digest", f"CASE WHEN e._status = {_VALID} THEN {keys.digest(silver, types, 'e._bucket')} END"),
+            ("_digest", f"CASE WHEN e._status = {VALID} THEN {keys.digest(silver, types, 'e._bucket')} END"),
             ("_reasons", _reasons(severe)),
         ]
     )
+    _select_events(
+        layers,
+        resolved,
+        flags=_names(rules, Action.FLAG, f"e._status = {VALID}"),
+        failed=f"list_transform(e._reasons, lambda reason: split_part(reason, '{_COLON}', 1))",
+        stop=_names(rules, Action.STOP, f"e._status = {QUARANTINED} AND e._fault IS NULL"),
+        detail="CASE WHEN len(e._reasons) > 0 THEN array_to_string(e._reasons, '; ') END",
+    )
+
+
+def add_plain(layers: Layers, resolved: Resolved, fields: Mapping[FieldPath, Field]) -> None:
+    """The same for plain events: `_status` says of them what is skipped, and what is valid and fails no rule at all;
+    the others are undecided. None of those two has reasons, so nothing here makes any."""
+    silver = resolved.pipeline.silver
+    columns = [check for check in _column_checks(resolved, fields) if not check.rule.startswith("type:")]
+    rules = _rule_checks(resolved)
+    event_time = f"e.{identifier(silver.event_time)}"
+    layers.add([(check.column, check.fails) for check in rules])
+    fails = any_of([check.condition for check in (*columns, *rules)])
+    status = (
+        f"CASE WHEN NOT coalesce(e._plain, FALSE) THEN {UNDECIDED} WHEN NOT e._selected THEN {SKIPPED} "
+        f"WHEN {fails} THEN {UNDECIDED} ELSE {VALID} END"
+    )
+    layers.add([("_status", f"CAST({status} AS UTINYINT)"), ("_bucket", keys.bucket(silver, event_time))])
+    types = {**resolved.types, "_timestamp": TIMESTAMP}
+    layers.add([("_digest", f"CASE WHEN e._status = {VALID} THEN {keys.digest(silver, types, 'e._bucket')} END")])
+    nothing = "[]::VARCHAR[]"
+    _select_events(layers, resolved, flags=nothing, failed=nothing, stop=nothing, detail="CAST(NULL AS VARCHAR)")
+
+
+def _select_events(layers: Layers, resolved: Resolved, *, flags: str, failed: str, stop: str, detail: str) -> None:
+    """The last layer: the columns of `RefinePlan`, in their order."""
     high, low = keys.halves("e._digest")
     layers.select(
         [
-            *(f"e.{name}" for name in PLACE_COLUMNS),
+            "e._row",
+            "e._index",
             *(f"e.{identifier(name)}" for name in resolved.types),
-            f"{_names(rules, Action.FLAG, f'e._status = {_VALID}')} AS _flags",
+            f"{flags} AS _flags",
             "e._extra",
             "e._status",
-            f"list_transform(e._reasons, lambda reason: split_part(reason, '{_COLON}', 1)) AS _failed",
-            f"{_names(rules, Action.STOP, f'e._status = {_QUARANTINED} AND e._fault IS NULL')} AS _stop",
-            "CASE WHEN len(e._reasons) > 0 THEN array_to_string(e._reasons, '; ') END AS _detail",
-            f"{event_time} AS _event_time",
+            f"{failed} AS _failed",
+            f"{stop} AS _stop",
+            f"{detail} AS _detail",
+            f"e.{identifier(resolved.pipeline.silver.event_time)} AS _event_time",
             "e._bucket",
             f"coalesce({high}, 0) AS _key_hi",
             f"coalesce({low}, 0) AS _key_lo",
@@ -153,7 +184,7 @@ def _status(resolved: Resolved, severe: list[_Check]) -> str:
     else:
         skipped = f"(e._fault IS NULL OR e._no_list) AND NOT {selected}"
     fails = any_of(["e._fault IS NOT NULL", *(fails for fails, _ in _kinds(severe))])
-    return f"CAST(CASE WHEN {skipped} THEN {_SKIPPED} WHEN {fails} THEN {_QUARANTINED} ELSE {_VALID} END AS UTINYINT)"
+    return f"CAST(CASE WHEN {skipped} THEN {SKIPPED} WHEN {fails} THEN {QUARANTINED} ELSE {VALID} END AS UTINYINT)"
 
 
 def _reasons(severe: list[_Check]) -> str:
@@ -168,7 +199,7 @@ def _reasons(severe: list[_Check]) -> str:
         kept = f"list_filter([{reasons}]::VARCHAR[], lambda reason: reason IS NOT NULL)"
         parts.append(f"CASE WHEN {fails} THEN {kept} ELSE []::VARCHAR[] END")
     return (
-        f"CASE WHEN e._status <> {_QUARANTINED} THEN []::VARCHAR[] WHEN e._fault IS NOT NULL THEN {malformed} "
+        f"CASE WHEN e._status <> {QUARANTINED} THEN []::VARCHAR[] WHEN e._fault IS NOT NULL THEN {malformed} "
         f"ELSE {' || '.join(parts) or '[]::VARCHAR[]'} END"
     )
 

@@ -11,16 +11,27 @@ import pyarrow.compute as pc
 
 from penstock.errors import RuleStopped, check
 from penstock.model.batch import BatchCounts, Disposition
-from penstock.model.columns import BATCH, EXTRA, FLAGS, INDEX, INGESTED_AT, OFFSET, PARTITION, SOURCE, TIMESTAMP
+from penstock.model.columns import (
+    BATCH,
+    EXTRA,
+    FLAGS,
+    INDEX,
+    INGESTED_AT,
+    OFFSET,
+    PARTITION,
+    PLACE,
+    SOURCE,
+    TIMESTAMP,
+)
+from penstock.plan.nouns import QUARANTINED, SKIPPED, UNDECIDED, VALID
 from penstock.run.duplicates import PlacedKeys, Verdict
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from penstock.run.duplicates import Duplicates
-
-VALID, QUARANTINED, SKIPPED = 0, 1, 2
-"""The values of `_status` in refined events."""
 
 _PLACES_SHOWN = 5
 
@@ -48,29 +59,31 @@ def settle(
     """Decide where each event ends.
 
     Args:
-        records: the batch's bronze rows, to which `_row` of `events` points.
-        events: the engine's refined events, in (`_row`, `_index`) order.
+        records: the batch's bronze rows in order of place, to which `_row` of `events` points.
+        events: the engine's refined events, in any order.
         duplicates: the keys of accepted events; None where events have no key and so never compete.
 
     Raises:
         RuleStopped: an event failed a rule whose action is `stop`.
     """
-    refuse_stopped(events)
+    refuse_stopped(records, events)
+    order = _order_of_place(events)
     status = _numpy(events["_status"])
-    valid = np.flatnonzero(status == VALID)
+    valid, quarantined = order[status[order] == VALID], order[status[order] == QUARANTINED]
     if duplicates is None:
         accepted, lost, verdict = valid, valid[:0], None
     else:
-        verdict = duplicates.settle(placed_keys(events).take(valid))
+        verdict = duplicates.settle(_keys_of_events(records, events, valid))
         accepted, lost = valid[verdict.accepted], valid[~verdict.accepted]
     # A NULL among the quarantined would make floats of them all, which hold microseconds up to the year 2255 only.
     event_time = _numpy(pc.fill_null(events["_event_time"].cast(pa.int64()), 0))
-    silver = _silver_rows(batch, events, accepted, event_time, silver_columns)
-    quarantined = np.flatnonzero(status == QUARANTINED)
-    rejects = _reject_rows(batch, records, events, quarantined, lost, verdict, contract)
+    silver = _silver_rows(batch, records, events, accepted, event_time, silver_columns)
+    rejected = np.zeros(len(status), np.bool_)
+    rejected[quarantined] = rejected[lost] = True
+    rejects = _reject_rows(batch, records, events.take(pa.array(order[rejected[order]])), verdict, contract)
     counts = BatchCounts(
         records=records.num_rows,
-        events=len(status),
+        events=int(np.count_nonzero(status != UNDECIDED)),
         accepted=len(accepted),
         quarantined=len(quarantined),
         duplicate=len(lost),
@@ -83,14 +96,15 @@ def settle(
     return Outcome(silver, rejects, counts, int(event_time[accepted].max()) if len(accepted) else None)
 
 
-def refuse_stopped(events: pa.Table) -> None:
+def refuse_stopped(records: pa.Table, events: pa.Table) -> None:
     """Raise RuleStopped where an event failed a rule with the action `stop`."""
     lengths = pc.fill_null(pc.list_value_length(events["_stop"]), 0)
     if not pc.any(pc.greater(lengths, 0)).as_py():
         return
     stopped = events.filter(pc.greater(lengths, 0))
+    stopped = stopped.take(pa.array(_order_of_place(stopped)))
     rules = sorted(set(pc.list_flatten(stopped["_stop"]).to_pylist()))
-    rows = stopped.slice(0, _PLACES_SHOWN).select([SOURCE, PARTITION, OFFSET, INDEX]).to_pylist()
+    rows = _with_places(records, stopped.slice(0, _PLACES_SHOWN), [*PLACE, INDEX]).to_pylist()
     places = ", ".join(f"{row[SOURCE]}/{row[PARTITION]}/{row[OFFSET]}#{row[INDEX]}" for row in rows)
     more = f" and {stopped.num_rows - len(rows)} more" if stopped.num_rows > len(rows) else ""
     raise RuleStopped(
@@ -99,17 +113,44 @@ def refuse_stopped(events: pa.Table) -> None:
     )
 
 
-def placed_keys(events: pa.Table) -> PlacedKeys:
-    """The keys and places of events (columns `_bucket`, `_key_hi`, `_key_lo`, place and `_index`)."""
+def placed_keys(rows: pa.Table) -> PlacedKeys:
+    """The keys and places of rows (columns `_bucket`, `_key_hi`, `_key_lo`, place and `_index`)."""
     return PlacedKeys(
-        bucket=_numpy(events["_bucket"]),
-        high=_numpy(events["_key_hi"]),
-        low=_numpy(events["_key_lo"]),
-        source=_numpy(events[SOURCE]),
-        partition=_numpy(events[PARTITION]),
-        offset=_numpy(events[OFFSET]),
-        index=_numpy(events[INDEX]),
+        bucket=_numpy(rows["_bucket"]),
+        high=_numpy(rows["_key_hi"]),
+        low=_numpy(rows["_key_lo"]),
+        source=_numpy(rows[SOURCE]),
+        partition=_numpy(rows[PARTITION]),
+        offset=_numpy(rows[OFFSET]),
+        index=_numpy(rows[INDEX]),
     )
+
+
+def _keys_of_events(records: pa.Table, events: pa.Table, chosen: NDArray[np.intp]) -> PlacedKeys:
+    """The keys of the chosen events, in that order, with the places of their records."""
+    row = _numpy(events["_row"])[chosen]
+    return PlacedKeys(
+        bucket=_numpy(events["_bucket"])[chosen],
+        high=_numpy(events["_key_hi"])[chosen],
+        low=_numpy(events["_key_lo"])[chosen],
+        source=_numpy(records[SOURCE])[row],
+        partition=_numpy(records[PARTITION])[row],
+        offset=_numpy(records[OFFSET])[row],
+        index=_numpy(events[INDEX])[chosen],
+    )
+
+
+def _order_of_place(events: pa.Table) -> NDArray[np.intp]:
+    """Positions of the events in order of their places; `_row` is in that order, and so `_index` within a record."""
+    row, index = _numpy(events["_row"]), _numpy(events[INDEX])
+    order: NDArray[np.intp] = np.lexsort((index, row)) if index.any() else np.argsort(row, kind="stable")
+    return order
+
+
+def _with_places(records: pa.Table, events: pa.Table, names: Sequence[str]) -> pa.Table:
+    """Columns of events and of their records, in the order of `names`."""
+    taken = records.select([name for name in names if name not in events.schema.names]).take(events["_row"])
+    return pa.table({name: taken[name] if name in taken.schema.names else events[name] for name in names})
 
 
 def count_rules(*lists: pa.ChunkedArray) -> tuple[tuple[str, int], ...]:
@@ -126,7 +167,7 @@ def recount(records: pa.Table, events: pa.Table, silver: pa.Table, rejects: pa.T
     duplicate = pc.sum(pc.equal(rejects["disposition"], Disposition.DUPLICATE.value)).as_py() or 0
     return BatchCounts(
         records=records.num_rows,
-        events=events.num_rows,
+        events=pc.sum(pc.not_equal(events["_status"], UNDECIDED)).as_py() or 0,
         accepted=silver.num_rows,
         quarantined=rejects.num_rows - duplicate,
         duplicate=duplicate,
@@ -137,28 +178,26 @@ def recount(records: pa.Table, events: pa.Table, silver: pa.Table, rejects: pa.T
 
 
 def _silver_rows(
-    batch: int, events: pa.Table, accepted: NDArray[np.intp], event_time: NDArray[np.int64], columns: tuple[str, ...]
-) -> pa.Table:
-    """The accepted rows in order of event time, so that the file needs no second sort."""
-    names = [*columns, SOURCE, PARTITION, OFFSET, INDEX, TIMESTAMP, INGESTED_AT]
-    order = accepted[np.argsort(event_time[accepted], kind="stable")] if len(accepted) else accepted
-    rows = events.select([*names, FLAGS, EXTRA]).combine_chunks().take(pa.array(order))
-    return rows.add_column(len(names), BATCH, pa.repeat(pa.scalar(batch, pa.int64()), rows.num_rows))
-
-
-def _reject_rows(
     batch: int,
     records: pa.Table,
     events: pa.Table,
-    quarantined: NDArray[np.intp],
-    lost: NDArray[np.intp],
-    verdict: Verdict | None,
-    contract: int,
+    accepted: NDArray[np.intp],
+    event_time: NDArray[np.int64],
+    columns: tuple[str, ...],
 ) -> pa.Table:
-    chosen = np.sort(np.concatenate([quarantined, lost]))
-    rows = events.take(pa.array(chosen))
-    size = len(chosen)
-    is_duplicate = np.isin(chosen, lost)
+    """The accepted rows in order of event time, so that the file needs no second sort."""
+    names = [*columns, *PLACE, INDEX, TIMESTAMP, INGESTED_AT]
+    order = accepted[np.argsort(event_time[accepted], kind="stable")] if len(accepted) else accepted
+    rows = events.select(["_row", *columns, INDEX, FLAGS, EXTRA]).combine_chunks().take(pa.array(order))
+    rows = _with_places(records, rows, [*names, FLAGS, EXTRA])
+    return rows.add_column(len(names), BATCH, pa.repeat(pa.scalar(batch, pa.int64()), rows.num_rows))
+
+
+def _reject_rows(batch: int, records: pa.Table, rows: pa.Table, verdict: Verdict | None, contract: int) -> pa.Table:
+    """The rows of rejects for events, in order of place: what is valid among them has lost by `verdict`."""
+    size = rows.num_rows
+    is_duplicate = _numpy(rows["_status"]) == VALID
+    placed = _with_places(records, rows, [*PLACE, INDEX, TIMESTAMP, INGESTED_AT])
 
     def winner(part: str, kind: pa.DataType) -> pa.Array:
         filled = np.zeros(size, np.int64)
@@ -171,7 +210,7 @@ def _reject_rows(
     disposition = pa.array(np.where(is_duplicate, Disposition.DUPLICATE.value, Disposition.QUARANTINED.value))
     return pa.table(
         {
-            **{name: rows[name] for name in (SOURCE, PARTITION, OFFSET, INDEX, TIMESTAMP, INGESTED_AT)},
+            **{name: placed[name] for name in placed.schema.names},
             BATCH: pa.repeat(pa.scalar(batch, pa.int64()), size),
             "disposition": disposition.cast(pa.string()),
             "failed": rows["_failed"],

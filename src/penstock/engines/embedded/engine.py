@@ -9,18 +9,17 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import duckdb
-import numpy as np
-import pyarrow as pa
 from duckdb.func import FunctionNullHandling, PythonUDFType
 
 from penstock.engines.embedded.prepared import PreparedQuery
+from penstock.engines.embedded.refining import Refining
 from penstock.errors import QueryError, StorageError
-from penstock.limits import RECORDS_PER_ARROW_BATCH, REFINE_ROWS_MAX
-from penstock.plan import in_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
+
+    import pyarrow as pa
 
     from penstock.engines.contract import Relation
     from penstock.plan.nouns import RefinePlan
@@ -47,20 +46,14 @@ class EmbeddedEngine:
         self._database.execute("SET GLOBAL disabled_optimizers = 'common_subexpressions'")
         self._functions: set[str] = set()
         self._kept: dict[str, PreparedQuery] = {}
+        self._refining: dict[str, Refining] = {}
         self._registering = threading.Lock()
 
     def refine(self, plan: RefinePlan, records: pa.Table, references: Mapping[str, pa.Table]) -> pa.Table:
         self.register(plan)
-        records = records.append_column("_row", pa.array(np.arange(records.num_rows)))
-        relations = {f"reference_{name}": table for name, table in references.items()}
-        # In slices, so that each reuses the memory of the one before: fresh pages cost more than the planning saved.
-        events = []
+        refining = self._refining.setdefault(plan.sql, Refining(plan, self._run_prepared))
         with self._memory_explained():
-            for start in range(0, max(records.num_rows, 1), REFINE_ROWS_MAX):
-                part = records.slice(start, REFINE_ROWS_MAX)
-                wanted = {**relations, "records": _in_batches(part), **plan.side_tables(part)}
-                events.append(in_order(self._prepared(plan.unordered_sql, wanted).run(wanted)))
-        return pa.concat_tables(events)
+            return refining.events(records, {f"reference_{name}": table for name, table in references.items()})
 
     def query(self, sql: str, relations: Mapping[str, Relation]) -> pa.Table:
         with self._cursor(relations) as cursor, self._memory_explained():
@@ -94,6 +87,9 @@ class EmbeddedEngine:
         self._database.close()
         shutil.rmtree(self._spill_folder, ignore_errors=True)
 
+    def _run_prepared(self, sql: str, relations: Mapping[str, pa.Table]) -> pa.Table:
+        return self._prepared(sql, relations).run(relations)
+
     def _prepared(self, sql: str, relations: Mapping[str, pa.Table]) -> PreparedQuery:
         """The planned query, planned again where a relation has another schema now."""
         with self._registering:
@@ -123,10 +119,3 @@ class EmbeddedEngine:
             yield cursor
         finally:
             cursor.close()
-
-
-def _in_batches(table: pa.Table) -> pa.Table:
-    """The same table in pieces small enough for every thread to get one."""
-    return pa.Table.from_batches(
-        table.combine_chunks().to_batches(max_chunksize=RECORDS_PER_ARROW_BATCH), schema=table.schema
-    )
