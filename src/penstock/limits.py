@@ -53,9 +53,6 @@ REFERENCE_CHECK_SECONDS = 1.0
 IDLE_WAIT_SECONDS = 0.2
 """The longest sleep of an idle loop between two looks at its source; a stop is seen after at most this long."""
 
-RECORDS_PER_ARROW_BATCH = 24_576
-"""Records per piece handed to the engine's threads: many pieces per thread, each worth its overhead."""
-
 # -- lake: small tables -----------------------------------------------------------------------------------------------
 
 LEDGER_ROWS_PER_READ = 2_000
@@ -349,13 +346,22 @@ REFRESH_TRUST_SECONDS = 60.0
 log entries are kept: a writer that slept longer must not mistake a cleaned entry for one that was never written."""
 
 REFINE_ROWS_MAX = 100_000
-"""Records the embedded engine refines at once; longer batches go through it in slices of this length."""
+"""Records in one slice of the refine step; a longer batch goes through it in several."""
+
+REFINE_ROWS_MIN = 4_000
+"""Records that are worth a slice of their own: running a planned query costs as much as a thousand records."""
 
 PLAIN_ROWS_MIN = 2_000
-"""Records in a slice that are worth a query of their own for the plain ones among them."""
+"""Records that are worth a query of their own for the plain ones among them."""
 
 PLAIN_SHARE_MIN = 0.3
 """Share of plain records from which on looking for them first costs less than it saves."""
 
-PLAIN_SLICES_SKIPPED = 30
-"""Slices that are not searched for plain records after one that had too few: a stream mostly stays what it is."""
+PLAIN_CALLS_SKIPPED = 20
+"""Batches that are not searched for plain records after one that had too few: a stream mostly stays what it is."""
+
+PREPARED_ROWS_MAX = 100_000
+"""Rows up to which a query is kept planned; a planned one runs in a single thread, which more rows are too many for."""
+
+PREPARED_QUERIES_MAX = 64
+"""Queries that an engine keeps planned; those used longest ago are planned again."""

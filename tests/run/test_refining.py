@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
 import pyarrow.compute as pc
+import pytest
 
 from penstock.engines.embedded.refining import Refining
-from penstock.limits import PLAIN_ROWS_MIN, PLAIN_SLICES_SKIPPED, REFINE_ROWS_MAX
+from penstock.limits import PLAIN_CALLS_SKIPPED, PLAIN_ROWS_MIN, REFINE_ROWS_MAX, REFINE_ROWS_MIN
 from penstock.plan.nouns import UNDECIDED
 from plan.refining import Refinery, column, pipeline, records
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
+
+    import pyarrow as pa
 
 REFINERY = Refinery(pipeline(column("n", "int64", required=True), column("s", "string")))
 
@@ -28,8 +31,20 @@ class Runs:
     def __call__(self, sql: str, relations: Mapping[str, pa.Table]) -> pa.Table:
         kind = self.plain if sql == REFINERY.plan.plain_sql else self.whole
         kind.append(relations["records"].num_rows)
-        REFINERY.database.register("records", relations["records"])
-        return REFINERY.database.sql(sql).to_arrow_table()
+        cursor = REFINERY.database.cursor()
+        cursor.register("records", relations["records"])
+        return cursor.sql(sql).to_arrow_table()
+
+
+@pytest.fixture
+def runs() -> Runs:
+    return Runs()
+
+
+@pytest.fixture
+def refining(runs: Runs) -> Iterator[Refining]:
+    with ThreadPoolExecutor(2) as pool:
+        yield Refining(REFINERY.plan, runs, pool, 2)
 
 
 def plain(number: int) -> bytes:
@@ -40,36 +55,33 @@ def blanks(number: int) -> bytes:
     return b'{"n": %d, "s": "x%d", "more": 1}' % (number, number)
 
 
-def events(runs: Runs, values: list[bytes]) -> pa.Table:
-    rows = records(values).drop_columns(["_row"])
-    found = Refining(REFINERY.plan, runs).events(rows, {})
+def events(refining: Refining, values: list[bytes]) -> pa.Table:
+    found = refining.events(records(values).drop_columns(["_row"]), {})
     return found.filter(pc.not_equal(found["_status"], UNDECIDED)).sort_by("_row")
 
 
-def test_every_record_becomes_its_event_whichever_query_decides() -> None:
+@pytest.mark.parametrize("count", [1, PLAIN_ROWS_MIN, 3 * REFINE_ROWS_MIN + 1, REFINE_ROWS_MAX + 5_000])
+def test_every_record_becomes_its_event_whichever_query_decides(refining: Refining, count: int) -> None:
     values = [
         b"{%d" % number if number % 10 == 7 else blanks(number) if number % 10 == 3 else plain(number)
-        for number in range(REFINE_ROWS_MAX + 5_000)
+        for number in range(count)
     ]
-    runs = Runs()
-    found = events(runs, values)
-    whole = REFINERY.table(records(values))
-    assert found.equals(whole)
-    assert runs.plain == [REFINE_ROWS_MAX, 5_000]
-    assert runs.whole == [REFINE_ROWS_MAX // 5, 1_000]
+    assert events(refining, values).equals(REFINERY.table(records(values)))
 
 
-def test_few_records_are_not_worth_two_queries() -> None:
-    runs = Runs()
-    assert events(runs, [plain(number) for number in range(PLAIN_ROWS_MIN - 1)]).num_rows == PLAIN_ROWS_MIN - 1
+def test_the_whole_query_gets_only_what_is_left(refining: Refining, runs: Runs) -> None:
+    events(refining, [blanks(number) if number % 10 == 3 else plain(number) for number in range(10_000)])
+    assert (sorted(runs.plain), runs.whole) == ([5_000, 5_000], [1_000])
+
+
+def test_few_records_are_not_worth_two_queries(refining: Refining, runs: Runs) -> None:
+    assert events(refining, [plain(number) for number in range(PLAIN_ROWS_MIN - 1)]).num_rows == PLAIN_ROWS_MIN - 1
     assert (runs.plain, runs.whole) == ([], [PLAIN_ROWS_MIN - 1])
 
 
-def test_the_short_query_rests_where_it_finds_few_and_is_tried_again() -> None:
-    runs = Runs()
-    refining = Refining(REFINERY.plan, runs)
-    strange = records([blanks(number) for number in range(PLAIN_ROWS_MIN)]).drop_columns(["_row"])
-    for _ in range(PLAIN_SLICES_SKIPPED + 2):
-        refining.events(strange, {})
+def test_the_short_query_rests_where_it_finds_few_and_is_tried_again(refining: Refining, runs: Runs) -> None:
+    strange = [blanks(number) for number in range(PLAIN_ROWS_MIN)]
+    for _ in range(PLAIN_CALLS_SKIPPED + 2):
+        events(refining, strange)
     assert runs.plain == [PLAIN_ROWS_MIN] * 2
-    assert runs.whole == [PLAIN_ROWS_MIN] * (PLAIN_SLICES_SKIPPED + 2)
+    assert runs.whole == [PLAIN_ROWS_MIN] * (PLAIN_CALLS_SKIPPED + 2)

@@ -5,21 +5,22 @@ from __future__ import annotations
 import shutil
 import tempfile
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import duckdb
+import pyarrow as pa
 from duckdb.func import FunctionNullHandling, PythonUDFType
 
-from penstock.engines.embedded.prepared import PreparedQuery
+from penstock.engines.embedded.prepared import PreparedQueries
 from penstock.engines.embedded.refining import Refining
 from penstock.errors import QueryError, StorageError
+from penstock.limits import PREPARED_ROWS_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
-
-    import pyarrow as pa
 
     from penstock.engines.contract import Relation
     from penstock.plan.nouns import RefinePlan
@@ -45,19 +46,28 @@ class EmbeddedEngine:
         # It moves expressions that may fail out of the TRY around them: two rules that share one would stop the batch.
         self._database.execute("SET GLOBAL disabled_optimizers = 'common_subexpressions'")
         self._functions: set[str] = set()
-        self._kept: dict[str, PreparedQuery] = {}
+        self._threads = threads
+        self._pool = ThreadPoolExecutor(threads, "refine")
+        self._prepared = PreparedQueries(self._database.cursor)
         self._refining: dict[str, Refining] = {}
         self._registering = threading.Lock()
 
     def refine(self, plan: RefinePlan, records: pa.Table, references: Mapping[str, pa.Table]) -> pa.Table:
         self.register(plan)
-        refining = self._refining.setdefault(plan.sql, Refining(plan, self._run_prepared))
+        refining = self._refining.get(plan.sql)
+        if refining is None:
+            refining = self._refining[plan.sql] = Refining(plan, self._prepared.run, self._pool, self._threads)
         with self._memory_explained():
             return refining.events(records, {f"reference_{name}": table for name, table in references.items()})
 
     def query(self, sql: str, relations: Mapping[str, Relation]) -> pa.Table:
-        with self._cursor(relations) as cursor, self._memory_explained():
-            return cursor.sql(sql).to_arrow_table()
+        with self._memory_explained():
+            tables = {name: table for name, table in relations.items() if isinstance(table, pa.Table)}
+            is_small = sum(table.num_rows for table in tables.values()) <= PREPARED_ROWS_MAX
+            if is_small and len(tables) == len(relations):
+                return self._prepared.run(sql, tables)
+            with self._cursor(relations) as cursor:
+                return cursor.sql(sql).to_arrow_table()
 
     def schema(self, sql: str, relations: Mapping[str, pa.Schema]) -> pa.Schema:
         empty = {name: schema.empty_table() for name, schema in relations.items()}
@@ -82,23 +92,10 @@ class EmbeddedEngine:
                     self._functions.add(function.name)
 
     def close(self) -> None:
-        for prepared in self._kept.values():
-            prepared.close()
+        self._pool.shutdown()
+        self._prepared.close()
         self._database.close()
         shutil.rmtree(self._spill_folder, ignore_errors=True)
-
-    def _run_prepared(self, sql: str, relations: Mapping[str, pa.Table]) -> pa.Table:
-        return self._prepared(sql, relations).run(relations)
-
-    def _prepared(self, sql: str, relations: Mapping[str, pa.Table]) -> PreparedQuery:
-        """The planned query, planned again where a relation has another schema now."""
-        with self._registering:
-            kept = self._kept.get(sql)
-            if kept is None or not kept.fits(relations):
-                if kept is not None:
-                    kept.close()
-                kept = self._kept[sql] = PreparedQuery(self._database.cursor(), sql, relations)
-            return kept
 
     @contextmanager
     def _memory_explained(self) -> Iterator[None]:

@@ -1,7 +1,7 @@
-"""The refine step in DuckDB: records in slices, each first through the short query that knows only plain records.
+"""The refine step in DuckDB: first the short query that knows only plain records, then the whole one for the others.
 
-Slices reuse each other's memory: fresh pages cost more than the planning that longer runs save. What the short query
-does not give goes through the one that has an answer for every record (`RefinePlan`).
+Each goes over slices of the records, as many at a time as the engine has threads: a query that was planned before runs
+in one thread. Slices reuse each other's memory: fresh pages cost more than the planning that longer runs would save.
 """
 
 from __future__ import annotations
@@ -12,17 +12,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from penstock.limits import (
-    PLAIN_ROWS_MIN,
-    PLAIN_SHARE_MIN,
-    PLAIN_SLICES_SKIPPED,
-    RECORDS_PER_ARROW_BATCH,
-    REFINE_ROWS_MAX,
-)
+from penstock.limits import PLAIN_CALLS_SKIPPED, PLAIN_ROWS_MIN, PLAIN_SHARE_MIN, REFINE_ROWS_MAX, REFINE_ROWS_MIN
 from penstock.plan.nouns import UNDECIDED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from concurrent.futures import ThreadPoolExecutor
 
     from penstock.plan.nouns import RefinePlan
 
@@ -30,36 +25,31 @@ if TYPE_CHECKING:
 
 
 class Refining:
-    """One plan's refine step. `run` runs a query over relations; calls may come from several threads.
+    """One plan's refine step. `run` runs a query over relations, in several of the pool's threads at once.
 
     Whether the short query is tried depends on what it gave before; the events do not depend on it.
     """
 
-    def __init__(self, plan: RefinePlan, run: Run) -> None:
+    def __init__(self, plan: RefinePlan, run: Run, pool: ThreadPoolExecutor, threads: int) -> None:
         self._plan = plan
         self._run = run
+        self._pool = pool
+        self._threads = threads
         self._skip = 0
 
     def events(self, records: pa.Table, references: Mapping[str, pa.Table]) -> pa.Table:
         """The events of `records`, in any order; see `Engine.refine`."""
         records = records.append_column("_row", pa.array(np.arange(records.num_rows)))
-        slices = range(0, max(records.num_rows, 1), REFINE_ROWS_MAX)
-        return pa.concat_tables(
-            [events for start in slices for events in self._slice(records.slice(start, REFINE_ROWS_MAX), references)]
-        )
-
-    def _slice(self, records: pa.Table, references: Mapping[str, pa.Table]) -> list[pa.Table]:
         if not self._is_worth_trying(records):
-            return [self._query(self._plan.sql, records, references)]
+            return self._query(self._plan.sql, records, references)
         assert self._plan.plain_sql is not None
         plain = self._query(self._plan.plain_sql, records, references)
-        undecided = plain["_row"].filter(pc.equal(plain["_status"], UNDECIDED))
+        undecided = plain["_row"].filter(pc.equal(plain["_status"], UNDECIDED)).combine_chunks()
         is_rare = len(undecided) <= (1 - PLAIN_SHARE_MIN) * records.num_rows
-        self._skip = 0 if is_rare else PLAIN_SLICES_SKIPPED
+        self._skip = 0 if is_rare else PLAIN_CALLS_SKIPPED
         if not len(undecided):
-            return [plain]
-        rest = records.take(pc.subtract(undecided.combine_chunks(), records["_row"][0]))
-        return [plain, self._query(self._plan.sql, rest, references)]
+            return plain
+        return pa.concat_tables([plain, self._query(self._plan.sql, records.take(undecided), references)])
 
     def _is_worth_trying(self, records: pa.Table) -> bool:
         if self._plan.plain_sql is None or records.num_rows < PLAIN_ROWS_MIN:
@@ -70,11 +60,21 @@ class Refining:
         return True
 
     def _query(self, sql: str, records: pa.Table, references: Mapping[str, pa.Table]) -> pa.Table:
-        return self._run(sql, {**references, "records": _in_batches(records), **self._plan.side_tables(records)})
+        def run(rows: pa.Table) -> pa.Table:
+            return self._run(sql, {**references, "records": rows, **self._plan.side_tables(rows)})
+
+        slices = _slices(records, self._threads)
+        if len(slices) == 1:
+            return run(slices[0])
+        return pa.concat_tables(self._pool.map(run, slices))
 
 
-def _in_batches(table: pa.Table) -> pa.Table:
-    """The same table in pieces small enough for every thread to get one."""
-    return pa.Table.from_batches(
-        table.combine_chunks().to_batches(max_chunksize=RECORDS_PER_ARROW_BATCH), schema=table.schema
-    )
+def _slices(records: pa.Table, threads: int) -> list[pa.Table]:
+    """The records in slices of about the same length, each worth a query, and where they are many one for each thread.
+
+    Each slice is one piece: where a table is in many, a query pays for each.
+    """
+    rows = records.num_rows
+    count = max(-(-rows // REFINE_ROWS_MAX), min(threads, rows // REFINE_ROWS_MIN), 1)
+    length = max(-(-rows // count), 1)
+    return [records.slice(start, length).combine_chunks() for start in range(0, max(rows, 1), length)]
