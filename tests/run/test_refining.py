@@ -32,6 +32,7 @@ class Runs:
         kind = self.plain if sql == REFINERY.plan.plain_sql else self.whole
         kind.append(relations["records"].num_rows)
         cursor = REFINERY.database.cursor()
+        cursor.execute("SET TimeZone = 'UTC'")
         cursor.register("records", relations["records"])
         return cursor.sql(sql).to_arrow_table()
 
