@@ -202,6 +202,9 @@ FILE_BYTES_TARGET = 128 * MIB
 MERGE_BYTES_MAX = 256 * MIB
 """Decoded bytes that one merge holds, as far as file sizes tell; what needs more is merged in several steps."""
 
+MERGE_ROWS_AT_ONCE = 65_536
+"""Rows that are put in order at a time when all of a merge is in memory."""
+
 DECODED_BYTES_PER_BYTE = 8
 """Bytes in memory for a byte of Parquet, taken for planning: JSON and repetitive columns compress that well."""
 

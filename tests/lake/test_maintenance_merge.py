@@ -12,13 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.lake.merge import merge_sorted, pieces_up_to, split_stream
+from penstock.lake.merge import merge_sorted, pieces_up_to, sorted_at_once, split_stream
 from penstock.lake.zorder import ZOrder, interleaved, ranked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SCHEMA = pa.schema([("time", pa.int64()), ("by", pa.float64()), ("row", pa.int64())])
+SORT = ["time", "by"]
 values = st.tuples(
     st.one_of(st.none(), st.integers(0, 4)), st.one_of(st.none(), st.sampled_from([0.5, 1.5, math.nan, math.inf]))
 )
@@ -38,15 +39,19 @@ def pieces(table: pa.Table, size: int) -> Iterator[pa.Table]:
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.lists(values, max_size=12), max_size=5), st.integers(1, 4))
 def test_a_merge_is_the_stable_sort_of_all_rows(files: list[list[tuple[int | None, float | None]]], size: int) -> None:
-    numbered, streams = [], []
+    numbered, tables = [], []
     for rows in files:
         rows = sorted(rows, key=key)
         base = len(numbered)
         numbered += [(*row, base + index) for index, row in enumerate(rows)]
         data = [dict(zip(SCHEMA.names, row, strict=True)) for row in numbered[base:]]
-        streams.append(pieces(pa.Table.from_pylist(data, schema=SCHEMA), size))
-    merged = [row["row"] for part in merge_sorted(streams, ["time", "by"], SCHEMA) for row in part.to_pylist()]
-    assert merged == [row[2] for row in sorted(numbered, key=lambda row: key(row[:2]))]
+        tables.append(pa.Table.from_pylist(data, schema=SCHEMA))
+    wanted = [row[2] for row in sorted(numbered, key=lambda row: key(row[:2]))]
+    streams = [pieces(table, size) for table in tables]
+    assert [row["row"] for part in merge_sorted(streams, SORT, SCHEMA) for row in part.to_pylist()] == wanted
+    if tables:
+        every = (piece for table in tables for piece in pieces(table, size))
+        assert [row["row"] for part in sorted_at_once(every, SORT, SCHEMA) for row in part.to_pylist()] == wanted
 
 
 @given(st.lists(st.lists(st.integers(0, 9), max_size=9), max_size=4), st.integers(1, 3))

@@ -12,7 +12,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from penstock.lake.merge import merge_sorted, pieces_up_to
+from penstock.lake.merge import merge_sorted, pieces_up_to, sorted_at_once
 from penstock.lake.parquet import write_sorted
 from penstock.limits import (
     COLD_FILES_MAX,
@@ -108,8 +108,10 @@ def merge_files(table: Table, group: Group) -> DataFile:
         for file in chain:
             yield from table.read(columns=columns, files=[file])
 
-    streams = [rows_of(chain) for chain in chains(group, spec.sort)]
-    merged = merge_sorted(streams, spec.sort, spec.file_schema)
+    if sum(file.size for file in group) * DECODED_BYTES_PER_BYTE <= MERGE_BYTES_MAX:
+        merged = sorted_at_once(rows_of(group), spec.sort, spec.file_schema)
+    else:
+        merged = merge_sorted([rows_of(chain) for chain in chains(group, spec.sort)], spec.sort, spec.file_schema)
     pieces = pieces_up_to(merged, PARQUET_ROW_GROUP_ROWS_MAX, PARQUET_ROW_GROUP_BYTES_MAX)
     return write_sorted(table.storage, table.name, spec, group[0].partition, pieces)
 

@@ -12,6 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from penstock.limits import MERGE_ROWS_AT_ONCE
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -42,6 +44,14 @@ def merge_sorted(streams: Sequence[Iterator[pa.Table]], sort: Sequence[str], sch
             continue
         ready, waiting = _take_ready(waiting, exhausted, sort)
         yield ready
+
+
+def sorted_at_once(pieces: Iterator[pa.Table], sort: Sequence[str], schema: pa.Schema) -> Iterator[pa.Table]:
+    """The rows of all pieces in the same order as `merge_sorted`, all in memory: much faster where streams overlap."""
+    rows = pa.concat_tables([piece.select(schema.names).cast(schema) for piece in pieces]).combine_chunks()
+    order = sort_order(rows.select(list(sort)), sort)
+    for start in range(0, rows.num_rows, MERGE_ROWS_AT_ONCE):
+        yield rows.take(pa.array(order[start : start + MERGE_ROWS_AT_ONCE]))
 
 
 def _take_ready(waiting: list[pa.Table], exhausted: list[bool], sort: Sequence[str]) -> tuple[pa.Table, list[pa.Table]]:
