@@ -48,7 +48,9 @@ def merge_sorted(streams: Sequence[Iterator[pa.Table]], sort: Sequence[str], sch
 
 def sorted_at_once(pieces: Iterator[pa.Table], sort: Sequence[str], schema: pa.Schema) -> Iterator[pa.Table]:
     """The rows of all pieces in the same order as `merge_sorted`, all in memory: much faster where streams overlap."""
-    rows = pa.concat_tables([piece.select(schema.names).cast(schema) for piece in pieces]).combine_chunks()
+    rows = pa.concat_tables(
+        [schema.empty_table(), *(piece.select(schema.names).cast(schema) for piece in pieces)]
+    ).combine_chunks()
     order = sort_order(rows.select(list(sort)), sort)
     for start in range(0, rows.num_rows, MERGE_ROWS_AT_ONCE):
         yield rows.take(pa.array(order[start : start + MERGE_ROWS_AT_ONCE]))

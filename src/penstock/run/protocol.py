@@ -4,7 +4,7 @@
     2 bronze, 3 forget     `commit_bronze`
     4 refine               `refine`
     5 rejects, 6 silver    `absorb`
-    7 gold, 8 ledger       `aggregate`
+    7 gold, 8 ledger       `aggregate`, before silver takes the next batch
 
 Each step looks at the position of its own table and does nothing when the table has absorbed the batch already; so
 recovery is the same code, fed from bronze (`restart.py`), and there is no other.
@@ -28,7 +28,7 @@ from penstock.model.columns import (
     reference_pin,
     refine_pin,
 )
-from penstock.run.outcome import settle
+from penstock.run.outcome import Outcome, settle
 from penstock.run.rows import align, same_rows
 
 if TYPE_CHECKING:
@@ -75,8 +75,8 @@ class Progress:
 class BatchProtocol:
     """Brings batches through the tables of one pipeline.
 
-    `commit_bronze`, `refine` and `absorb` may run for different batches in three threads; each is called in batch
-    order. After any exception the object is worthless: the process starts again from the tables.
+    `commit_bronze`, `refine`, `absorb` and `aggregate` may run for different batches in four threads; each is called in
+    batch order. After any exception the object is worthless: the process starts again from the tables.
     """
 
     def __init__(
@@ -140,9 +140,16 @@ class BatchProtocol:
         return events
 
     def absorb(
-        self, batch: Batch, events: pa.Table, pins: Pins, journal: Journal, bronze: Future[Journal] | None
-    ) -> BatchCounts:
-        """Steps 5 to 8 for a batch that silver lacks. `bronze` ends when the batch is durable there."""
+        self,
+        batch: Batch,
+        events: pa.Table,
+        pins: Pins,
+        journal: Journal,
+        bronze: Future[Journal] | None = None,
+        before: Future[None] | None = None,
+    ) -> Outcome:
+        """Steps 5 and 6 for a batch that silver lacks. `bronze` ends when the batch is durable there, `before` when the
+        batch before it is in the ledger."""
         silver, number = self.tables.silver, batch.number
         columns = tuple(name for name, _ in self._plans.plan(pins).silver_columns)
         with journal.step("duplicates"):
@@ -161,13 +168,16 @@ class BatchProtocol:
             self._commit_rejects(number, outcome.rejects, pins, journal)
         self._after_step("rejects", number)
 
-        # 6 silver: every N, even without rows; from here on N is derived
+        # 6 silver: every N, even without rows; from here on N is derived. Not while N-1 is on its way to the ledger: a
+        # start finds at most one batch that silver has and the ledger lacks, and so knows the pins it was derived with
+        if before is not None:
+            before.result()
         with journal.step("silver commit"):
             version = silver.commit(self._writer, batch=number, add=files, txns=self._pin_txns(pins)).version
         journal.committed(silver, files, version)
         self._after_step("silver", number)
 
-        return self.aggregate(batch, outcome.silver, outcome.counts, outcome.event_time_max, pins, journal)
+        return outcome
 
     def aggregate(
         self,
@@ -178,7 +188,7 @@ class BatchProtocol:
         pins: Pins,
         journal: Journal,
     ) -> BatchCounts:
-        """Steps 7 and 8 for a batch that silver has absorbed; `silver` holds its accepted rows."""
+        """Steps 7 and 8 for the batch that silver has absorbed last; `silver` holds its accepted rows."""
         number = batch.number
         self._advance(batch, event_time_max)
         overflows: dict[str, int] = {}

@@ -61,7 +61,9 @@ def catch_up(
         provisional = tables.pins(tables.rejects) if tables.batch_of(tables.rejects) >= number else None
         batch_pins = provisional or pins()
         events = protocol.refine(batch, batch_pins, journal)
-        done(number, protocol.absorb(batch, events, batch_pins, journal, None))
+        found = protocol.absorb(batch, events, batch_pins, journal)
+        counts = protocol.aggregate(batch, found.silver, found.counts, found.event_time_max, batch_pins, journal)
+        done(number, counts)
     return in_bronze
 
 

@@ -1,13 +1,14 @@
 """The loop of one pipeline: poll, write bronze, refine and absorb, with neighbouring batches overlapping.
 
-Two batches are under way at most: while N is absorbed (one thread), N+1 is refined (this thread and the engine's) and
-written to bronze (one thread). Each table commits in batch order, because each has one thread. The steps themselves
-are in `protocol.py`, what a start does first is in `opening.py` and `restart.py`.
+Three batches are under way at most: while N is aggregated (one thread), N+1 is absorbed (one thread), and N+2 is
+refined (this thread and the engine's) and written to bronze (one thread). Each table commits in batch order, because
+each has one thread. The steps themselves are in `protocol.py`, what a start does first in `opening.py`, `restart.py`.
 """
 
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from penstock.limits import IDLE_WAIT_SECONDS
@@ -23,6 +24,8 @@ from penstock.run.upkeep import Upkeep
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
+
+    from penstock.run.outcome import Outcome
 
 __all__ = ["BatchDone", "PipelineContext", "RunOptions", "RunSummary", "run_pipeline"]
 
@@ -47,6 +50,14 @@ def run_pipeline(
                 return _Loop(context, options, stop, progress, opened, reports).run()
         finally:
             opened.source.close()
+
+
+@dataclass(frozen=True)
+class _UnderWay:
+    """A batch on its way: when silver has it, and when the ledger has it."""
+
+    absorbed: Future[Outcome]
+    aggregated: Future[None]
 
 
 class _Loop:
@@ -92,6 +103,7 @@ class _Loop:
         with (
             ThreadPoolExecutor(1, "bronze") as self._bronze_thread,
             ThreadPoolExecutor(1, "absorb") as self._absorb_thread,
+            ThreadPoolExecutor(1, "aggregate") as self._aggregate_thread,
         ):
             self._follow(done + 1)
         self._protocol.settle_gold()
@@ -107,7 +119,7 @@ class _Loop:
 
     def _follow(self, number: int) -> None:
         """Batches from `number` on until there is a reason to end. At most one batch waits to be absorbed."""
-        pending: Future[None] | None = None
+        pending: _UnderWay | None = None
         while not self._stop.is_set():
             self._opened.references.load_if_changed(self._protocol.tables.writer)
             started = self._clock.monotonic()
@@ -115,7 +127,7 @@ class _Loop:
             self._reports += self._opened.source.notices()
             if batch is None:
                 if pending is not None:
-                    pending.result()
+                    pending.aggregated.result()
                     pending = None
                 elif self._options.once and self._poller.source.exhausted(self._poller.position):
                     break
@@ -127,13 +139,13 @@ class _Loop:
             number += 1
             self._pace(batch, started)
         if pending is not None:
-            pending.result()
+            pending.aggregated.result()
         if self._options.once and not self._options.keep_open and not self._stop.is_set() and self._has_open_windows():
             drain = Batch(number, (), self._protocol.tables.bronze.schema.empty_table())
-            self._start(drain, self._clock.monotonic(), None).result()
+            self._start(drain, self._clock.monotonic(), None).aggregated.result()
 
-    def _start(self, batch: Batch, started: float, before: Future[None] | None) -> Future[None]:
-        """Write bronze and refine; hand over to the absorbing thread once the batch before is through."""
+    def _start(self, batch: Batch, started: float, before: _UnderWay | None) -> _UnderWay:
+        """Write bronze and refine; hand over to the absorbing thread once the batch before has passed it."""
         journal = Journal(self._clock)
         journal.add_seconds("read", self._clock.monotonic() - started)
         position = dict(self._poller.position)
@@ -142,14 +154,23 @@ class _Loop:
         pins = self._opened.pins()
         events = self._protocol.refine(batch, pins, journal)
         if before is not None:
-            before.result()
+            before.absorbed.result()
+        aggregated_before = before.aggregated if before is not None else None
 
-        def absorb() -> None:
-            counts = self._protocol.absorb(batch, events, pins, journal, bronze)
+        def absorb() -> Outcome:
+            outcome = self._protocol.absorb(batch, events, pins, journal, bronze, aggregated_before)
+            self._upkeep.after_silver()
+            return outcome
+
+        absorbed = self._absorb_thread.submit(absorb)
+
+        def aggregate() -> None:
+            found = absorbed.result()
+            counts = self._protocol.aggregate(batch, found.silver, found.counts, found.event_time_max, pins, journal)
             self._upkeep.after_batch(batch.number)
             self._finished(batch, counts, journal, self._clock.monotonic() - started)
 
-        return self._absorb_thread.submit(absorb)
+        return _UnderWay(absorbed, self._aggregate_thread.submit(aggregate))
 
     def _bronze(self, batch: Batch, position: dict[int, int], before: Future[Journal] | None) -> Journal:
         if before is not None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Upkeep:
-    """Calls the lake's upkeep, which mostly finds nothing due. `after_bronze` and `after_batch` run in two threads."""
+    """Calls the lake's upkeep, which mostly finds nothing due. Each method is called in another thread."""
 
     def __init__(self, tables: PipelineTables, settings: Settings, clock: Clock) -> None:
         self._tables = tables
@@ -26,12 +26,16 @@ class Upkeep:
         """Keep bronze, after a commit."""
         self._keep([self._tables.bronze])
 
+    def after_silver(self) -> None:
+        """Keep rejects and silver, after a commit."""
+        self._keep([self._tables.rejects, self._tables.silver])
+
     def after_batch(self, batch: int) -> None:
-        """Keep the tables of steps 5 to 8, after the ledger's commit of `batch`."""
+        """Keep the tables of steps 7 and 8, after the ledger's commit of `batch`."""
         self._absorbed = batch
         tables = self._tables
         manifest = [tables.manifest] if tables.manifest is not None else []
-        self._keep([tables.rejects, tables.silver, *tables.gold, tables.ledger.table, *manifest])
+        self._keep([*tables.gold, tables.ledger.table, *manifest])
 
     def _keep(self, tables: list[Table]) -> None:
         upkeep(tables, self._tables.writer, self._absorbed, self._settings, now=self._clock.now())
