@@ -449,3 +449,44 @@ def test_a_key_that_is_one_text_is_no_other_text() -> None:
     assert len(set(digests)) == 3
     # The MD5 of x, read as a number with the lowest byte first: silver written by any version must give the same.
     assert digests[0] == (0xA6675C154E56C8F5, 0x34808C2661E4D49D)
+
+
+PLAIN = pipeline(column("a", "int64"), column("s", "string"), column("p", "decimal(9,2)"))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b'{"a":1,"s":"x","p":1.50}',
+        b'{"p": 1.5, "a": 1, "s": "x, y"}',
+        b'\t{ "s" : "x" }\r',
+        b'{"s":"\\u00e9\\n","a":1}',
+        b'{"s": "\\u00e9 \\"q\\"", "a": 1}',
+    ],
+)
+def test_what_is_written_plainly_is_decided_at_once(value: bytes) -> None:
+    refinery = Refinery(PLAIN)
+    (row,) = refinery.rows(value)
+    assert (row["_status"], refinery.decided) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b'{"a":1,"s":"x","more":1}',
+        b'{"a": 1, "s": "x",}',
+        b'{"a": 1, "a": 2}',
+        b'{"a":1,"s":12,"p" : 1}',
+        b'{"a": null, "s": "x"}',
+        b'{"a": 1, "s": NaN}',
+        b'{"a": 1.0, "s": ""}',
+        b'{"s": "\xff"}',
+        b'{"s": "x"',
+        b"{}",
+        b"",
+    ],
+)
+def test_what_is_not_plain_goes_the_long_way(value: bytes) -> None:
+    refinery = Refinery(PLAIN)
+    refinery.rows(value)
+    assert refinery.decided == 0

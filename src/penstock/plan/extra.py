@@ -15,6 +15,11 @@ _AS_WRITTEN = '{"o": "JSON", "n": "DECIMAL(18,3)"}'
 _STRUCTURE = '{"o": "MAP(VARCHAR,JSON)", "n": "DECIMAL(18,3)"}'
 
 
+def written_again(text: str) -> str:
+    """SQL for the JSON in `text` without blanks and needless escapes, its numbers as they were."""
+    return f"CAST(from_json('{{\"o\":' || {text} || '}}', {literal(_AS_WRITTEN)}).o AS VARCHAR)"
+
+
 def members_of_object(text: str) -> str:
     """SQL for the members of the JSON object in `text`, as structs (name VARCHAR, value JSON) in their order.
 
@@ -44,8 +49,7 @@ def extra_of_object(text: str, declared: Sequence[str]) -> str:
     """
     names = f"list_filter(json_keys({text}), lambda k: NOT list_contains({text_list(declared)}, k))"
     without = json.dumps(dict.fromkeys(declared), ensure_ascii=False)
-    as_written = f"from_json('{{\"o\":' || {text} || '}}', {literal(_AS_WRITTEN)}).o"
-    is_same = f"CASE WHEN r = {text} THEN TRUE ELSE r = CAST({as_written} AS VARCHAR) END"
+    is_same = f"CASE WHEN r = {text} THEN TRUE ELSE r = {written_again(text)} END"
     unchanged = let("r", f"CAST(json({text}) AS VARCHAR)", is_same)
     kept = f"list_filter({members_of_object(text)}, lambda m: NOT list_contains({text_list(declared)}, m.name))"
     fast = f"CAST(json_merge_patch({text}, {literal(without)}) AS VARCHAR)"

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from penstock.limits import DETAIL_VALUE_CHARACTERS_MAX, JSON_NESTING_MAX
-from penstock.plan.extra import extra_of_object
+from penstock.plan.extra import extra_of_object, written_again
 from penstock.plan.forms import STRICT_JSON, Form
 from penstock.plan.jsonfields import JsonFields
 from penstock.plan.sqltext import any_of, literal
@@ -70,7 +70,10 @@ class JsonStage:
             return False
         beside = any_of([item.odd for item in taken if not _is_whole_field(item)])
         layers.add([("_exact", _exact(taken))])
-        plain = f"e._exact AND NOT {beside} AND NOT {too_deep('e._text')}"
+        is_lenient = f"regexp_matches(e._text, {literal(_COMMA_BEFORE_BRACKET)})"
+        without_blanks = f"CASE WHEN e._exact OR {is_lenient} THEN NULL ELSE {written_again('e._json')} END"
+        layers.add([("_compact", without_blanks)])
+        plain = f"(e._exact OR {_complete(taken)}) AND NOT {beside} AND NOT {too_deep('e._text')}"
         layers.add([("_extra", "CAST(NULL AS VARCHAR)"), ("_plain", plain)])
         return True
 
@@ -176,6 +179,19 @@ def _exact(taken: Sequence[Taken]) -> str:
             lengths.setdefault(item.field.column, f"coalesce(strlen(e.{item.field.column}) + {around}, 0)")
             plain.append(f"NOT {item.odd}")
     return " AND ".join([f"coalesce(strlen(e._json) = {' + '.join(['1', *lengths.values()])}, FALSE)", *plain])
+
+
+def _complete(taken: Sequence[Taken]) -> str:
+    """Whether an object written with blanks or escapes, in `_compact` without them, is nothing but fields that columns
+    take whole: the same addition as in `_exact`, over the values as DuckDB writes them."""
+    whole = [item for item in taken if _is_whole_field(item)]
+    lengths = {
+        item.field.column: f"coalesce(strlen(e.{item.field.column}) + {len(item.column.path.root.encode()) + 4}, 0)"
+        for item in whole
+        if item.column.path is not None
+    }
+    is_whole = f"coalesce(strlen(e._compact) = {' + '.join(['1', *lengths.values()])}, FALSE)"
+    return f"({is_whole} AND NOT {any_of([item.odd for item in whole])})"
 
 
 def _record_fault(harmless: str) -> str:
