@@ -78,8 +78,8 @@ def test_silver_before_bronze_is_durable(
 ) -> None:
     absorb, write = BatchProtocol.absorb, Table.write
 
-    def hasty(self: BatchProtocol, batch: Any, events: Any, pins: Any, journal: Any, bronze: Any) -> Any:
-        return absorb(self, batch, events, pins, journal, None)
+    def hasty(self: BatchProtocol, batch: Any, events: Any, pins: Any, journal: Any, _bronze: Any, before: Any) -> Any:
+        return absorb(self, batch, events, pins, journal, None, before)
 
     def failing(self: Table, data: pa.Table) -> Any:
         if self.name == "bronze/meters":
