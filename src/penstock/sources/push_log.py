@@ -183,7 +183,10 @@ class PushLog:
                     f"{self.path} is a SQLite file, but not a push log",
                     hint="Move it away, or restore the push log from the backup.",
                 )
-        _sync_folder(self.path.parent)
+        # The file's name, its folder's and the lake's: who made them may have crashed before they were durable, and a
+        # record is only as durable as every name on the way to it.
+        for folder in self.path.parents[:3]:
+            _sync_folder(folder)
         row = self._connection.execute("SELECT unique_id FROM log").fetchone()
         if row is None:
             raise self._damaged("it has no id")

@@ -1,0 +1,3 @@
+"""What every test run prints at its end."""
+
+pytest_plugins = ["faults.summary"]
