@@ -8,7 +8,7 @@ WORKERS ?= 2
 LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test integration bench docs golden lock clean
+.PHONY: help setup demo check test integration kills bench docs golden lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ test: setup ## Run the tests, without the long ones
 
 integration: setup ## Run the long tests: killed processes, power loss, whole runs
 	$(BIN)/pytest -n $(WORKERS) -m integration
+
+kills: setup ## Kill a run again and again, and look whether the laws hold (KILLS=10000, SEED=1, LIFE=n for one)
+	$(BIN)/python tools/kills.py $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED)) $(if $(LIFE),--life $(LIFE))
 
 bench: setup ## Measure this machine, beside a bare script of the same shape
 	$(BIN)/penstock bench --against benchmarks/bare_shape.py
