@@ -6,14 +6,18 @@ A test here that passes without its bug being noticed would say that the other t
 from __future__ import annotations
 
 import contextlib
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
-from faults import world
-from penstock.errors import LakeCorrupt, SourceLost, StorageError
+import penstock
+from faults import powerloss, world
+from penstock.errors import Fenced, InvariantBroken, LakeCorrupt, PenstockError, SourceLost, StorageError
+from penstock.lake import vacuum
+from penstock.lake.manifest import TableManifest
 from penstock.lake.table import Table
 from penstock.plan.gold import GoldPlan
 from penstock.run import duplicates, protocol, restart, service
@@ -22,6 +26,8 @@ from penstock.run.gold import GoldKeeper
 from penstock.run.protocol import BatchProtocol
 from penstock.run.windows import OpenWindows
 from penstock.sources.push_log import Appended, PushLog
+from penstock.testing import sqlitedisk
+from penstock.testing.powerloss import PowerLossStorage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,6 +63,12 @@ def acknowledged(folder: Path) -> dict[int, bytes]:
 @pytest.fixture
 def plant(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return monkeypatch.setattr
+
+
+@pytest.fixture(autouse=True)
+def counted(request: pytest.FixtureRequest, record_property: Callable[[str, object], None]) -> None:
+    if "nothing_planted" not in request.node.name:
+        record_property("faults: planted bugs, each found", 1)
 
 
 def laws(folder: Path) -> set[int]:
@@ -280,3 +292,125 @@ def test_a_truncated_value(folder: Path, acknowledged: dict[int, bytes], plant: 
     assert laws(folder)
     with pytest.raises(AssertionError):
         world.assert_tables(folder, world.bronze(folder))
+
+
+def test_a_duplicate_that_names_another_winner(
+    folder: Path, acknowledged: dict[int, bytes], plant: Callable[..., None]
+) -> None:
+    settle = Duplicates.settle
+
+    def next_to_it(self: Duplicates, keys: Any) -> Verdict:
+        verdict = settle(self, keys)
+        return replace(verdict, winner_offset=np.where(verdict.accepted, 0, verdict.winner_offset + 1))
+
+    plant(Duplicates, "settle", next_to_it)
+    world.run(folder)
+    assert laws(folder)
+    with pytest.raises(AssertionError):
+        world.assert_tables(folder, acknowledged)
+
+
+def test_a_watermark_that_goes_back(folder: Path, acknowledged: dict[int, bytes], plant: Callable[..., None]) -> None:
+    """Time is what the last batch says: a batch of late rows opens windows again that were closed."""
+    world.run(folder, rows=1000, keep_open=True)
+    late = {"kind": "reading", "id": EVENTS, "site": "a", "at": world.START, "value": "1"}
+    penstock.open(folder).ingest("meters", [late])
+    plant(protocol, "later", lambda left, right: left if right is None else right)
+    world.run(folder, keep_open=True)
+    assert laws(folder)
+
+
+def overtaken(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int], None]:
+    """For `after_step`: after its second silver batch the writer sleeps while another one does all there is."""
+    check_owner, silver = Table.check_owner, []
+
+    def after_step(step: str, batch: int) -> None:
+        silver.extend([batch] * (step == "silver"))
+        if step == "silver" and len(silver) == 2:
+            (folder / "lake/_penstock/locks/meters.lock").unlink()
+            with monkeypatch.context() as patch:
+                patch.setattr(Table, "check_owner", check_owner)
+                world.run(folder, rows=60)
+
+    return after_step
+
+
+def test_a_stale_writer_is_let_through(
+    folder: Path, acknowledged: dict[int, bytes], plant: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(Fenced):
+        world.run(folder, rows=10, after_step=overtaken(folder, monkeypatch))
+    world.assert_sound(folder, acknowledged)
+    files = world.make_project(folder.with_name("files"), powerloss.FILES)  # a push log would refuse what it trimmed
+    world.drop(files, "0.ndjson", world.events(0, EVENTS))
+    after_step = overtaken(files, monkeypatch)
+    plant(Table, "check_owner", lambda self, writer, *, taking=False: None)
+    with pytest.raises(InvariantBroken, match="cannot follow"):
+        world.run(files, rows=10, after_step=after_step)  # the second line of defence
+    assert laws(files) == set()
+    world.drop(files, "1.ndjson", world.events(EVENTS, 2 * EVENTS))
+    after_step = overtaken(files, monkeypatch)
+    plant(BatchProtocol, "_check_next", lambda self, table, number: None)
+    with contextlib.suppress(PenstockError):
+        world.run(files, rows=10, after_step=after_step)
+    assert laws(files) & {1, 3}
+
+
+def test_records_of_a_file_that_the_manifest_does_not_have_yet(
+    tmp_path: Path, plant: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = world.make_project(tmp_path / "files", powerloss.FILES)
+    world.drop(folder, "0.ndjson", world.events(0, 50))
+
+    def later(self: TableManifest, rows: pa.Table) -> None:
+        self._entries = self.entries() if rows.num_rows == 0 else rows.select(self._schema.names).cast(self._schema)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TableManifest, "append", later)
+        with pytest.raises(Stopped):
+            world.run(folder, rows=20, after_step=crash_after("bronze", 1))
+    with pytest.raises(SourceLost, match="the manifest"):
+        world.run(folder)
+
+
+def test_a_vacuum_of_live_files(folder: Path, acknowledged: dict[int, bytes], plant: Callable[..., None]) -> None:
+    garbage = vacuum._is_garbage
+
+    def greedy(table: Table, file: Any, live: set[str], removed_at: Any, horizon: int) -> bool:
+        return garbage(table, file, set(list(live)[1:]), removed_at, horizon)
+
+    plant(vacuum, "_is_garbage", greedy)
+    world.run(folder)
+    powerloss.tidy(world.lake(folder))
+    assert laws(folder)
+    with pytest.raises(LakeCorrupt):
+        world.assert_tables(folder, acknowledged)
+
+
+@pytest.mark.integration
+@pytest.mark.skipif(not sqlitedisk.can_watch(), reason="SQLite is linked into this Python: its syncs cannot be seen")
+@pytest.mark.parametrize(
+    ("operation", "part"),
+    [
+        ("sync", r"/\d{20}\.json"),
+        ("sync", r"/\.part-[^/]*"),
+        ("sync_folder", "/_delta_log"),
+        ("sync", r"\.checkpoint\.parquet"),
+    ],
+    ids=["of a log entry", "of a data file", "of a log folder", "of a checkpoint before the entries go"],
+)
+def test_a_lost_sync(operation: str, part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Power is lost while the story is told: some state shows what was built on what was not durable."""
+    before, lost = PowerLossStorage._before, 0
+
+    def forgetful(self: PowerLossStorage, asked: str, path: str) -> None:
+        nonlocal lost
+        is_lost = asked == operation and re.search(part + "$", path) is not None
+        lost += is_lost
+        before(self, f"{asked}, forgotten," if is_lost else asked, path)
+
+    monkeypatch.setattr(PowerLossStorage, "_before", forgetful)
+    storage = powerloss.recorded(tmp_path / "shop", powerloss.PUSH, monkeypatch)
+    assert lost
+    states = powerloss.chosen(storage, 60, 1)
+    assert any(powerloss.problems([state], tmp_path, powerloss.PUSH) for state in states)
