@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import signal
 import sqlite3
 import threading
@@ -230,6 +231,38 @@ def test_missing_rows_are_a_loss(path: Path) -> None:
     damage(path, "DELETE FROM block WHERE id = 1")
     with pytest.raises(SourceLost, match=r"0/1\.\.2"):
         source.read(ranges)
+
+
+@pytest.mark.parametrize(("row", "lost"), [(0, r"0/0\.\.1"), (1, r"0/1\.\.2"), (2, r"0/2\.\.3")])
+def test_rows_that_are_missing_before_they_are_planned_are_a_loss(path: Path, row: int, lost: str) -> None:
+    """Neither passed over in silence nor waited for without an end."""
+    log = PushLog(path)
+    for value in (b"a", b"b", b"c"):
+        log.append(records(value))
+    damage(path, "DELETE FROM block WHERE id = ?", row)
+    source = open_source(path)
+    with pytest.raises(SourceLost, match=f"{lost} are missing"):
+        drain(source, {})
+    lenient = open_source(path, on_data_loss="record")
+    ranges, end = drain(lenient, {})
+    assert [offset for span in ranges for offset in range(span.start, span.end)] == [
+        offset for offset in range(3) if offset != row
+    ]
+    assert lenient.exhausted(end)
+    assert re.search(f"{lost} are missing", *lenient.notices())
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["DELETE FROM partition WHERE partition = 0", "UPDATE partition SET next_offset = 1 WHERE partition = 1"],
+)
+def test_rows_beyond_their_partition_are_told_at_the_start(path: Path, statement: str) -> None:
+    log = PushLog(path, partitions=2)
+    log.append(pa.table({"value": [b"a", b"b"] * 8, "key": [b"%d" % key for key in range(16)]}))
+    open_source(path).resume({}, {})
+    damage(path, statement)
+    with pytest.raises(SourceLost, match="holds records"):
+        open_source(path).resume({}, {})
 
 
 def test_a_log_that_was_trimmed_beyond_bronze_is_a_loss(path: Path) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from penstock.model.position import Position
     from penstock.sources.contract import Bounds
-    from penstock.sources.push_log import BlockEntry, PushLog
+    from penstock.sources.push_log import BlockEntry, PartitionState, PushLog
 
 ENTRIES_PER_LOOK = 1_024
 
@@ -58,26 +58,34 @@ class PushLogSource:
         for state in self._log.partitions().values():
             start = position.get(state.partition, 0)
             if start < state.trimmed_below:
-                self._lost_below(state.partition, start, state.trimmed_below)
+                self._lost(state.partition, start, state.trimmed_below, "trimmed")
                 start = state.trimmed_below
-            streams.append(self._entries(state.partition, start))
+            streams.append(self._entries(state, start))
         return heapq.merge(*streams, key=lambda item: (item[0].ingested_at, item[0].partition))
 
-    def _entries(self, partition: int, start: int) -> Iterator[tuple[BlockEntry, int]]:
-        while entries := self._log.entries(partition, start, count_max=ENTRIES_PER_LOOK):
+    def _entries(self, state: PartitionState, start: int) -> Iterator[tuple[BlockEntry, int]]:
+        """Rows of a partition, each with the offset to start at. They follow each other, up to its next offset."""
+        reached = start
+        while entries := self._log.entries(state.partition, reached, count_max=ENTRIES_PER_LOOK):
             for entry in entries:
-                yield entry, max(start, entry.first_offset)
-            start = entries[-1].end
+                if entry.first_offset > reached:
+                    self._lost(state.partition, reached, entry.first_offset, "missing")
+                yield entry, max(reached, entry.first_offset)
+                reached = entry.end
+        if reached < state.next_offset:
+            self._lost(state.partition, reached, state.next_offset, "missing")
 
-    def _lost_below(self, partition: int, start: int, trimmed_below: int) -> None:
-        reason = f"records {partition}/{start}..{trimmed_below} were trimmed from the push log {self._log.path}"
+    def _lost(self, partition: int, start: int, end: int, reason: str) -> None:
+        """Stop, or where that was asked for note, that acknowledged records are not there: `trimmed` or `missing`."""
+        what = {"trimmed": "were trimmed from", "missing": "are missing in"}[reason]
+        message = f"records {partition}/{start}..{end} {what} the push log {self._log.path}"
         if not self._records_loss:
             raise SourceLost(
-                f"{reason}, but bronze does not hold them",
+                f"{message}, but bronze does not hold them",
                 hint="Restore lake and push log from the same backup, or set `on_data_loss: record` to go on.",
             )
-        if self._log.record_loss(partition, start, trimmed_below, "trimmed"):
-            self._notices.add(f"Lost: {reason}; the pipeline goes on after them.")
+        if self._log.record_loss(partition, start, end, reason):
+            self._notices.add(f"Lost: {message}; the pipeline goes on after them.")
 
     def _is_sound(self, entry: BlockEntry) -> bool:
         """True when the row can be read; otherwise its loss is noted."""
@@ -130,6 +138,7 @@ class PushLogSource:
         return {}
 
     def resume(self, position: Position, fingerprints: Mapping[int, int]) -> None:  # noqa: ARG002
+        self._log.check()
         states = self._log.partitions()
         for partition, offset in position.items():
             next_offset = states[partition].next_offset if partition in states else 0
@@ -140,7 +149,7 @@ class PushLogSource:
                     hint="Restore lake and push log from the same backup.",
                 )
             if partition in states and offset < states[partition].trimmed_below:
-                self._lost_below(partition, offset, states[partition].trimmed_below)
+                self._lost(partition, offset, states[partition].trimmed_below, "trimmed")
 
     def forget(self, position: Position) -> None:
         for state in self._log.partitions().values():

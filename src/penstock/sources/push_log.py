@@ -294,6 +294,29 @@ class PushLog:
         with self._errors(), self._lock:
             return {row[0]: PartitionState(*row) for row in self._connection.execute(query)}
 
+    def check(self) -> None:
+        """Compare the partitions with the rows there are. Cheap: it looks at the last row of each partition.
+
+        Raises:
+            SourceLost: a row lies in no partition, or beyond the next offset of its own.
+        """
+        states = self.partitions()
+        below = 1 << 63
+        while True:
+            with self._errors(), self._lock:
+                last = self._connection.execute(
+                    "SELECT id, rows FROM block WHERE id <= ? ORDER BY id DESC LIMIT 1", (below - 1,)
+                ).fetchone()
+            if last is None:
+                return
+            partition, first = last[0] >> OFFSET_BITS, last[0] & ((1 << OFFSET_BITS) - 1)
+            next_offset = states[partition].next_offset if partition in states else 0
+            if first + last[1] > next_offset:
+                raise self._damaged(
+                    f"it holds records {partition}/{first}..{first + last[1]}, and the next offset is {next_offset}"
+                )
+            below = _row_id(partition, 0)
+
     def entries(
         self, partition: int, start: int, end: int = 1 << OFFSET_BITS, *, count_max: int = 4_096
     ) -> list[BlockEntry]:
