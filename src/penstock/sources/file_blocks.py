@@ -1,14 +1,16 @@
 """A file's content as blocks of bytes: plain, gzip or Zstandard, in bounded memory, up to the very place of any damage.
 
 `file_streams.py` frames the blocks. Decompression stops at each block, so that a small file that expands to a huge one
-costs no memory. Where compressed data is damaged, what was whole before it is delivered first.
+costs no memory. Where compressed data is damaged, what can be trusted of it is delivered first.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import zlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
 import pyarrow as pa
@@ -20,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 GZIP_INPUT_BYTES = 128 * KIB
-SALVAGE_BYTES = 256
-"""How finely damaged data is gone through again to find its last whole bytes."""
+VERIFIED_AT_ONCE_BYTES = 64 * KIB
+"""How finely a file is gone through to find where it was cut off."""
 
 
 class FileDamaged(SourceLost):
@@ -101,25 +103,65 @@ def plain_blocks(handle: BinaryIO) -> Iterator[bytes]:
         yield block
 
 
-def gzip_blocks(reader: HashingReader) -> Iterator[bytes]:
-    """The content of all gzip members, one after the other.
+def verified_blocks(compression: str, reader: HashingReader, again: SecondReader) -> Iterator[bytes]:
+    """The content of a compressed file, as far as it can be trusted.
+
+    A decompressor notices damage late, often only by the checksum at the end, and what it made of it until then looks
+    like content. So the file is gone through once before anything of it is given: `again` reads it for that. Of a file
+    that was cut off, all that is there is right; of a damaged one, what its checksums have covered by then.
 
     Raises:
-        FileDamaged: truncated or corrupt data, after everything that was whole.
+        FileDamaged: truncated or corrupt data, after everything that can be trusted.
     """
+    decompress = _DECOMPRESSORS[compression]
+    trusted, damage = _trusted(decompress(again, VERIFIED_AT_ONCE_BYTES, sys.maxsize))
+    for block in decompress(reader, FILE_BLOCK_BYTES, trusted):
+        if block.content:
+            yield block.content
+    if damage is not None:
+        raise damage
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Decompressed content. `is_checked`: a checksum covered everything up to its end."""
+
+    content: bytes
+    is_checked: bool = False
+
+
+class _CutOff(FileDamaged):
+    """The data ends in the middle."""
+
+
+def _trusted(blocks: Iterator[_Block]) -> tuple[int, FileDamaged | None]:
+    """How many bytes of content can be trusted, and the damage behind them."""
+    seen = checked = 0
+    try:
+        for block in blocks:
+            seen += len(block.content)
+            if block.is_checked:
+                checked = seen
+    except _CutOff as damage:
+        return seen, damage
+    except FileDamaged as damage:
+        return checked, damage
+    return seen, None
+
+
+def _gzip(reader: HashingReader | SecondReader, size: int, left: int) -> Iterator[_Block]:
+    """Up to `left` bytes of the content of all gzip members, one after the other; each ends with its checksum."""
     member = zlib.decompressobj(31)
     is_open = False
     data = _read(reader, GZIP_INPUT_BYTES)
-    while data:
-        before = member.copy()
+    while data and left:
         try:
-            block = member.decompress(data, FILE_BLOCK_BYTES)
+            content = member.decompress(data, min(size, left))
         except zlib.error as error:
-            yield from _salvaged(before, data)
             raise FileDamaged(f"gzip data is corrupt: {error}") from error
         is_open = True
-        if block:
-            yield block
+        left -= len(content)
+        yield _Block(content, member.eof)
         if member.eof:
             data = member.unused_data or _read(reader, GZIP_INPUT_BYTES)
             # Zeros after the last member are padding of tapes and disk images.
@@ -128,58 +170,37 @@ def gzip_blocks(reader: HashingReader) -> Iterator[bytes]:
             member, is_open = zlib.decompressobj(31), False
         else:
             data = member.unconsumed_tail or _read(reader, GZIP_INPUT_BYTES)
-    if is_open:
+    if is_open and left:
         # What the decompressor holds back comes out before the end is called missing.
-        rest = member.flush()
-        if rest:
-            yield rest
+        content = member.flush()[:left]
+        yield _Block(content, member.eof)
         if not member.eof:
-            raise FileDamaged("gzip data ends in the middle: the file was cut off")
+            raise _CutOff("gzip data ends in the middle: the file was cut off")
 
 
-def _salvaged(member: zlib._Decompress, data: bytes) -> Iterator[bytes]:
-    for start in range(0, len(data), SALVAGE_BYTES):
-        try:
-            block = member.decompress(data[start : start + SALVAGE_BYTES])
-        except zlib.error:
-            return
-        if block:
-            yield block
-
-
-def zstd_blocks(reader: HashingReader, again: SecondReader) -> Iterator[bytes]:
-    """The content of all Zstandard frames. `again` reads the file once more where it is damaged.
-
-    Raises:
-        FileDamaged: truncated or corrupt data, after everything that was whole.
-    """
+def _zstd(reader: HashingReader | SecondReader, size: int, left: int) -> Iterator[_Block]:
+    """Up to `left` bytes of the content of all Zstandard frames. Where one ends is not told: only the end of the file
+    says that all of it is right."""
     stream = pa.CompressedInputStream(pa.PythonFile(reader, mode="r"), "zstd")
-    done = 0
-    while True:
+    while left:
         try:
-            block = stream.read(FILE_BLOCK_BYTES)
+            content = stream.read(min(size, left))
         except OSError as error:
-            yield from _salvaged_zstd(again, done)
+            if _TRUNCATED in str(error):
+                raise _CutOff("zstd data ends in the middle: the file was cut off") from error
             raise FileDamaged(f"zstd data is damaged: {error}") from error
-        if not block:
+        if not content:
             return
-        done += len(block)
-        yield block
+        left -= len(content)
+        yield _Block(content)
 
 
-def _salvaged_zstd(again: SecondReader, done: int) -> Iterator[bytes]:
-    """What can be read from content byte `done` on, in small steps until the damage."""
-    stream = pa.CompressedInputStream(pa.PythonFile(again, mode="r"), "zstd")
-    try:
-        while done:
-            done -= len(stream.read(min(done, FILE_BLOCK_BYTES)))
-        while block := stream.read(SALVAGE_BYTES):
-            yield block
-    except OSError:
-        return
+_DECOMPRESSORS = {"gzip": _gzip, "zstd": _zstd}
+_TRUNCATED = "Truncated compressed stream"
+"""What Arrow says of a compressed stream that ends too early."""
 
 
-def _read(handle: BinaryIO | HashingReader, count: int) -> bytes:
+def _read(handle: BinaryIO | HashingReader | SecondReader, count: int) -> bytes:
     try:
         return handle.read(count)
     except OSError as error:

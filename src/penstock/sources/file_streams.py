@@ -22,9 +22,8 @@ from penstock.sources.file_blocks import (
     FileDamaged,
     HashingReader,
     SecondReader,
-    gzip_blocks,
     plain_blocks,
-    zstd_blocks,
+    verified_blocks,
 )
 from penstock.sources.framing import Framed, Framer
 from penstock.sources.parquet_rows import open_parquet, row_chunks
@@ -156,9 +155,7 @@ class LineStream:
     def _open_blocks(self, content: Content) -> Iterator[bytes]:
         if self._raw is None:
             return plain_blocks(self._handle)
-        if content.compression == "gzip":
-            return gzip_blocks(self._raw)
-        return zstd_blocks(self._raw, SecondReader(self._handle.fileno()))
+        return verified_blocks(content.compression, self._raw, SecondReader(self._handle.fileno()))
 
     def chunk(self) -> Framed | None:
         while not self._ended:

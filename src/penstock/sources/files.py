@@ -51,7 +51,8 @@ READ_BYTES = 64 * limits.MIB
 
 
 class FolderSource:
-    """Reads `folder` (called `name` towards people) as incarnation `incarnation`. See `Source` for the contract."""
+    """Reads `folder` (called `name` towards people), but not `lake`, as incarnation `incarnation`. See `Source` for the
+    contract."""
 
     def __init__(
         self,
@@ -61,6 +62,7 @@ class FolderSource:
         declared: Format,
         incarnation: int,
         manifest: Manifest,
+        lake: Path | None = None,
         on_data_loss: str = "stop",
         record_bytes_max: int = limits.RECORD_BYTES_MAX,
         clock: Clock = wall_clock,
@@ -76,7 +78,7 @@ class FolderSource:
             folder,
             declared,
             self._catalogue,
-            Lister(folder, name),
+            Lister(folder, name, lake),
             self._notices,
             records_loss=on_data_loss == "record",
             record_bytes_max=record_bytes_max,

@@ -1,7 +1,8 @@
 """What lies in a folder: every regular file below it, and which of them are ready to be taken in.
 
 A name that starts with a dot, or ends in `.tmp` or `.part`, is somebody's work in progress and is not looked at. A file
-that changed in the last FILE_SETTLE_SECONDS waits. Symbolic links are followed; a folder is entered once.
+that changed in the last FILE_SETTLE_SECONDS waits. Symbolic links are followed; a folder is entered once, and
+the lake never.
 """
 
 from __future__ import annotations
@@ -41,11 +42,15 @@ class Listing:
 
 
 class Lister:
-    """Looks into one folder again and again; remembers what it saw to tell files that are still being written."""
+    """Looks into one folder again and again; remembers what it saw to tell files that are still being written.
 
-    def __init__(self, folder: Path, name: str) -> None:
+    `lake` is not entered, wherever it lies: a pipeline that read its own tables would never come to an end.
+    """
+
+    def __init__(self, folder: Path, name: str, lake: Path | None = None) -> None:
         self._folder = folder
         self._name = name
+        self._lake = lake
         self._seen: dict[str, tuple[int, int, int]] = {}
 
     def look(self, now_us: int) -> Listing:
@@ -76,15 +81,15 @@ class Lister:
         return Listing(_in_order(settled), _in_order(fresh), tuple(sorted(unnamed)))
 
     def _walk(self) -> Iterator[FoundFile]:
-        entered: set[tuple[int, int]] = set()
+        entered = {_identity(os.stat(self._lake))} if self._lake is not None and self._lake.exists() else set()
         folders = [""]
         while folders:
             prefix = folders.pop()
             try:
-                about = os.stat(self._folder / prefix)
-                if (about.st_dev, about.st_ino) in entered:
+                identity = _identity(os.stat(self._folder / prefix))
+                if identity in entered:
                     continue
-                entered.add((about.st_dev, about.st_ino))
+                entered.add(identity)
                 with os.scandir(self._folder / prefix) as entries:
                     names = list(entries)
             except OSError as error:
@@ -108,6 +113,11 @@ class Lister:
                     yield FoundFile(
                         prefix + entry.name, status.st_size, status.st_mtime_ns // 1_000, status.st_ctime_ns // 1_000
                     )
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    """Which folder it is, by whatever name."""
+    return status.st_dev, status.st_ino
 
 
 def _is_text(path: str) -> bool:

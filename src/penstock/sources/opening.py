@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from penstock import limits
-from penstock.errors import check
+from penstock.errors import UsageError, check
 from penstock.model.pipeline import FilesSource, PushSource, Source
 from penstock.sources.contract import wall_clock
 from penstock.sources.files import FolderSource
@@ -34,11 +34,12 @@ def open_source(
     push_bytes_max: int = limits.PUSH_LOG_BYTES_MAX,
     clock: Clock = wall_clock,
 ) -> OpenSource:
-    """The source of `pipeline`. `folder` is the project's, `state_folder` holds `push/<pipeline>.db`; a folder of files
-    needs its `manifest`.
+    """The source of `pipeline`. `folder` is the project's, `state_folder` the lake's, with its push logs; a folder of
+    files needs its `manifest`.
 
     Raises:
         StorageError, SourceLost: it cannot be opened.
+        UsageError: a folder of files that lies in the lake.
     """
     origin = source.origin
     if isinstance(origin, PushSource):
@@ -54,12 +55,19 @@ def open_source(
     if isinstance(origin, FilesSource):
         check(manifest is not None, "a folder of files was opened without its manifest")
         assert manifest is not None
+        path = folder / origin.path
+        if path.resolve().is_relative_to(state_folder.resolve()):
+            raise UsageError(
+                f"source.files.path: {origin.path} is a folder of the lake",
+                hint="The lake's files change when they are merged. Export what is wanted with `penstock sql`.",
+            )
         return FolderSource(
-            folder / origin.path,
+            path,
             name=origin.path,
             declared=source.format,
             incarnation=incarnation,
             manifest=manifest,
+            lake=state_folder,
             on_data_loss=source.on_data_loss,
             record_bytes_max=record_bytes_max,
             clock=clock,
