@@ -16,6 +16,7 @@ from penstock.errors import DeclarationError, RuleStopped, UsageError
 from pipelines import cases
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 PIPELINE = """
@@ -209,6 +210,50 @@ def test_a_stop_rule_stops_until_the_rule_changes(folder: Path) -> None:
     declare(folder, "otherwise: stop", "otherwise: quarantine")
     penstock.open(folder).run_once()
     assert penstock.open(folder).sql("select count(*) as n from rejects.ticks").to_pylist() == [{"n": 1}]
+    assert clean(folder)
+
+
+def crash_after(step: str, batch: int) -> Callable[[str, int], None]:
+    def after_step(name: str, number: int) -> None:
+        if (name, number) == (step, batch):
+            raise RuntimeError("crash")
+
+    return after_step
+
+
+def ledger(folder: Path, column: str) -> list[str]:
+    """A time of each batch, as minutes and seconds."""
+    rows = penstock.open(folder).sql(f"select {column} from ledger.ticks order by _batch").to_pylist()
+    return [str(row[column])[14:19] for row in rows]
+
+
+def test_a_batch_is_finished_with_the_late_after_of_its_own_contract(folder: Path) -> None:
+    drop(folder, "1.ndjson", tick(0, 5), tick(150, 4))
+    with pytest.raises(RuntimeError):
+        penstock.open(folder).run(once=True, after_step=crash_after("silver", 1))
+    declare(folder, "late_after: 10 seconds", "late_after: 2 minutes")
+    drop(folder, "2.ndjson", tick(200, 3))
+    penstock.open(folder).run_once(keep_open=True)
+    assert ledger(folder, "watermark") == ["02:20", "02:20"]
+    assert clean(folder)
+    drop(folder, "3.ndjson", tick(300, 3))
+    penstock.open(folder).run_once(keep_open=True)
+    assert ledger(folder, "watermark") == ["02:20", "02:20", "03:00"]
+    assert clean(folder)
+
+
+def test_a_drain_is_finished_with_the_windows_of_its_own_contract(folder: Path) -> None:
+    drop(folder, "1.ndjson", tick(0, 5), tick(150, 4))
+    with pytest.raises(RuntimeError):
+        penstock.open(folder).run(once=True, after_step=crash_after("silver", 2))
+    declare(folder, "gold:\n", "gold:\n  halves:\n    window: 30 minutes\n    measures: {n: count()}\n")
+    penstock.open(folder).run_once(keep_open=True)
+    assert ledger(folder, "closed_until") == ["02:20", "03:00"]
+    assert penstock.open(folder).sql("select n from gold.halves").num_rows == 0
+    assert clean(folder)
+    penstock.open(folder).run_once()
+    assert ledger(folder, "closed_until") == ["02:20", "03:00", "30:00"]
+    assert penstock.open(folder).sql("select n from gold.halves").to_pylist() == [{"n": 2}]
     assert clean(folder)
 
 

@@ -98,7 +98,6 @@ def open_pipeline(context: PipelineContext, options: RunOptions, report: Callabl
         plans=plans,
         references=references,
         duplicates=_duplicates(plan, tables, context),
-        late_after=pipeline.silver.late_after,
         engine=context.engine,
         clock=context.clock,
         after_step=context.after_step,

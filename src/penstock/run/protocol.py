@@ -87,7 +87,6 @@ class BatchProtocol:
         plans: Plans,
         references: ReferenceKeeper,
         duplicates: Duplicates | None,
-        late_after: int,
         engine: Engine,
         clock: Clock,
         after_step: Callable[[str, int], None],
@@ -100,7 +99,6 @@ class BatchProtocol:
         self._plans = plans
         self._references = references
         self._duplicates = duplicates
-        self._late_after = late_after
         self._engine = engine
         self._clock = clock
         self._after_step = after_step
@@ -190,7 +188,7 @@ class BatchProtocol:
     ) -> BatchCounts:
         """Steps 7 and 8 for the batch that silver has absorbed last; `silver` holds its accepted rows."""
         number = batch.number
-        self._advance(batch, event_time_max)
+        self._advance(batch, event_time_max, pins)
         overflows: dict[str, int] = {}
 
         # 7 gold: windows that closed, and corrections of closed ones; without a change the commit is left for later
@@ -245,16 +243,21 @@ class BatchProtocol:
         version = table.commit(self._writer, batch=batch, add=files, remove=remove, txns=txns).version
         journal.committed(table, files, version)
 
-    def _advance(self, batch: Batch, event_time_max: int | None) -> None:
-        """Move the watermark, and with a drain the end of everything, forward; never back."""
-        progress = self.progress
+    def _advance(self, batch: Batch, event_time_max: int | None, pins: Pins) -> None:
+        """Move the watermark, and with a drain the end of everything, forward; never back.
+
+        How far is for the batch's own contract to say: a restart may do it under a newer one.
+        """
+        progress, plan = self.progress, self._plans.plan(pins)
         if event_time_max is not None:
-            progress.watermark = later(progress.watermark, event_time_max - self._late_after)
+            progress.watermark = later(progress.watermark, event_time_max - plan.pipeline.silver.late_after)
         if progress.watermark is not None:
             progress.closed_until = later(progress.closed_until, progress.watermark)
         if batch.is_drain:
+            names = {gold.name for gold in plan.golds}
             for keeper in self.gold:
-                progress.closed_until = later(progress.closed_until, keeper.end_of_all())
+                if keeper.plan.name in names:
+                    progress.closed_until = later(progress.closed_until, keeper.end_of_all())
 
     def _write_ledger(self, batch: Batch, counts: BatchCounts, pins: Pins, journal: Journal) -> None:
         progress = self.progress
