@@ -215,13 +215,21 @@ ZORDER_BUCKETS_MAX = 256
 """Temporary files of a Z-order whose rows do not fit in memory; all of them are open at once."""
 
 UPKEEP_EVERY_VERSIONS = 64
-"""Commits of a table between two looks at its log folder, which may hold a day's entries."""
+"""Commits of a table between two looks at its log folder."""
 
 VACUUM_EVERY_SECONDS = 6 * 3600
 """Between two vacuums of a table by the loop: each lists all its files, and they are kept for days anyway."""
 
-CHECKPOINT_SPACING_VERSIONS = 1_000
-"""Versions between the old checkpoints that stay: an old version is read from the one before it and so many entries."""
+CHECKPOINT_SPACING_VERSIONS = 200
+"""Versions between the old checkpoints that stay: an old version is read from the one before it and so many entries,
+and the log is shortened to one of them."""
+
+LOG_ENTRIES_MAX = 1_000
+"""Entries in a table's log folder before the older half goes into its history. delta-rs lists the folder at each
+commit, 2 microseconds an entry: this many are some percent of a small batch, a day's (345,600) would be most of it."""
+
+LOG_KEPT_SECONDS_MIN = 120
+"""No younger entry leaves the log, however many there are: a reader lists the folder first, and reads then."""
 
 ZORDER_BITS_MAX = 16
 """Bits of rank per column of a Z-order: 65,536 places along each are finer than any file's share."""
@@ -241,7 +249,7 @@ KEPT_DAYS = 7
 """Days for which unreferenced files stay, and with them old cuts and running queries; at least 1."""
 
 LOG_KEPT_DAYS = 1
-"""Days for which a table's log entries stay once a durable checkpoint holds them; readers open the newest ones."""
+"""Days for which a table's log entries stay in its log, unless there are too many; then they go into its history."""
 
 COMPACT_EVERY_BATCHES = 64
 """Batches whose small files become one; bounds a table's live files, and with them what a commit costs."""
@@ -347,6 +355,9 @@ then."""
 REFRESH_TRUST_SECONDS = 60.0
 """Time since a full look at a table's log within which a look at its next entry is enough. Far below the shortest time
 log entries are kept: a writer that slept longer must not mistake a cleaned entry for one that was never written."""
+
+if LOG_KEPT_SECONDS_MIN < 2 * REFRESH_TRUST_SECONDS:
+    raise AssertionError("the next log entry must stay while one look at it is trusted")
 
 REFINE_ROWS_MAX = 100_000
 """Records in one slice of the refine step; a longer batch goes through it in several."""

@@ -178,7 +178,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "log_kept_days",
         "count",
-        "Days for which the log entries of a table are kept after a checkpoint.",
+        "Days for which the log entries of a table stay in its log, at most about 1,000 entries.",
         "log_kept_days: 2",
         "1",
         1,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,9 +11,10 @@ import pytest
 from lake.faults import SPEC, FaultyStorage, Killed, bronze_rows
 from lake.lakes import open_lake
 from penstock.errors import Fenced
-from penstock.lake import layout
+from penstock.lake import layout, log
 from penstock.lake.fence import Writer, take_over
 from penstock.lake.lake import Lake
+from penstock.lake.vacuum import clean_log
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -123,3 +125,25 @@ def test_of_two_that_race_exactly_one_wins(tmp_path: Path) -> None:
             except Fenced:
                 continue
         assert len(owners) == 1
+
+
+@pytest.mark.parametrize("until", ["the sleeper's entry was gone", "the next one was gone"])
+def test_an_entry_below_a_checkpoint_is_no_commit(tmp_path: Path, until: str) -> None:
+    """A writer sleeps; the next one goes on and shortens the log, so that the version the first one wants is free."""
+    [sleeping, *_] = tables(tmp_path)
+    first = take_over("p", [sleeping])
+    version = sleeping.refresh()
+    [table, *_] = tables(tmp_path)
+    second = take_over("p", [table])
+    for batch in (1, 2, 3):
+        table.commit(second, batch=batch, add=table.write(bronze_rows(batch)))
+    table.checkpoint()
+    last = table.storage.read(log.entry_path(table.name, version))
+    clean_log(table, log_kept_days=1, kept_days=7, now=time.time_ns() // 1000 + 2 * 86_400_000_000)
+    assert table.storage.size(log.entry_path(table.name, version + 1)) is None
+    if until == "the next one was gone":  # delta-rs has found the sleeper's own entry, just before it went
+        table.storage.write(log.entry_path(table.name, version), last)
+    with pytest.raises(Fenced, match="this writer slept at version"):
+        sleeping.commit(first, batch=1, add=sleeping.write(bronze_rows(9)))
+    [fresh, *_] = tables(tmp_path)
+    assert (fresh.txn("p/batch"), len(fresh.files())) == (3, 3)

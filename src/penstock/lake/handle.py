@@ -29,8 +29,9 @@ CONFIGURATION = {
     "delta.checkpointInterval": "1000000000",
     "delta.enableExpiredLogCleanup": "false",
     "delta.logRetentionDuration": "interval 36500 days",
-    # Checkpoints name removed files for so long; each batch adds one or two, and every checkpoint holds all of them.
-    "delta.deletedFileRetentionDuration": "interval 8 days",
+    # Every checkpoint names all files that were removed within this time, and each batch removes one or two: a commit's
+    # cost would grow with it. Which files are still needed, our vacuum knows from the log and the history.
+    "delta.deletedFileRetentionDuration": "interval 1 hours",
 }
 _NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 

@@ -91,6 +91,12 @@ def _keep(table: Table, writer: Writer, absorbed: int, settings: Settings, now: 
     if rewritten is not None and vacuum_due:
         vacuumed = vacuum(table, writer, kept_days=settings.kept_days, now=now)
     if table.version % UPKEEP_EVERY_VERSIONS < _VERSIONS_SEEN_MAX:
-        result = clean_log(table, log_kept_days=settings.log_kept_days, now=now, absorbed=(writer.pipeline, absorbed))
+        result = clean_log(
+            table,
+            log_kept_days=settings.log_kept_days,
+            kept_days=settings.kept_days,
+            now=now,
+            absorbed=(writer.pipeline, absorbed),
+        )
         cleaned = result if result.entries or result.checkpoints else None
     return Kept(rewritten, vacuumed, cleaned)

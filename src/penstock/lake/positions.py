@@ -35,30 +35,35 @@ class Positions:
             positions = cls(table, -1, {})
         else:
             positions = cls(table, below[-1], checkpoint_txns(storage, table, below[-1]))
-        positions.advance(storage, version)
+        positions._advance(storage, version)
         return positions
 
     def advance(self, storage: Storage, version: int) -> None:
-        """Go on to `version`.
+        """Go on to `version`; by way of a checkpoint where entries have left the log.
 
         Raises:
             LakeCorrupt: an entry on the way is missing or damaged.
         """
-        if version <= self.version:
-            return
+        try:
+            self._advance(storage, version)
+        except _Missing:
+            later = Positions.load(storage, self.table, version)
+            self.txns, self.version = later.txns, later.version
+
+    def _advance(self, storage: Storage, version: int) -> None:
         txns = dict(self.txns)  # whoever got the old mapping keeps it
         for number in range(self.version + 1, version + 1):
             entry = log.read_entry(storage, self.table, number)
             if entry is None:
-                later = Positions.load(storage, self.table, version) if self.version >= 0 else None
-                if later is None:
-                    raise LakeCorrupt(f"{self.table}: log entry {number} is missing", hint=_HINT)
-                self.txns, self.version = later.txns, version
-                return
+                raise _Missing(f"{self.table}: log entry {number} is missing", hint=_HINT)
             if entry.problem:
                 raise LakeCorrupt(f"{self.table}: log entry {number} is {entry.problem}", hint=_HINT)
             txns.update(entry.txns)
-        self.txns, self.version = txns, version
+        self.txns, self.version = txns, max(version, self.version)
+
+
+class _Missing(LakeCorrupt):
+    """A log entry is not there: gone into the history, or lost."""
 
 
 _HINT = "`penstock run` repairs what a power loss left; else restore the table's _delta_log from a backup."

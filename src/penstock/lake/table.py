@@ -11,6 +11,7 @@ import threading
 import time
 import uuid
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from penstock.errors import (
@@ -23,7 +24,7 @@ from penstock.errors import (
     UsageError,
     check,
 )
-from penstock.lake import log
+from penstock.lake import history, log
 from penstock.lake.checkpoint import write_checkpoint
 from penstock.lake.datafile import DataFile, data_files
 from penstock.lake.handle import Handle, add_action, remove_action
@@ -34,7 +35,11 @@ from penstock.lake.positions import Positions
 from penstock.lake.reading import read_files, verify_file
 from penstock.lake.schema import plain_schema
 from penstock.lake.tail import read_tail
-from penstock.limits import COMMIT_ATTEMPTS_MAX, COMMITS_PER_REOPEN, REFRESH_TRUST_SECONDS
+from penstock.limits import (
+    COMMIT_ATTEMPTS_MAX,
+    COMMITS_PER_REOPEN,
+    REFRESH_TRUST_SECONDS,
+)
 from penstock.model.columns import batch_txn, nonce_txn, writer_txn
 
 if TYPE_CHECKING:
@@ -144,16 +149,26 @@ class Table:
         """The live files, at `version` of the handle or of the past, sorted by path.
 
         Raises:
-            UsageError: the log does not reach back to that version.
+            UsageError: neither log nor history reach back to that version.
+            LakeCorrupt: the history is damaged.
         """
         with self._lock:
             handle = self._opened()
             if version is not None and version != handle.version:
-                self._check_reachable(version)
-                past = Handle.open(self._uri(), self.name, version)
-                found = data_files(past.adds(), self._partition_column())
-                return sorted(found, key=lambda file: file.path)
+                return self._past_files(version)
             return [file for _, file in sorted(self._live().items())]
+
+    def _past_files(self, version: int) -> list[DataFile]:
+        """The files of another version, from the log, or from the history that its entries have gone into."""
+        try:
+            self._check_reachable(version)
+            past = Handle.open(self._uri(), self.name, version)
+            return sorted(data_files(past.adds(), self._partition_column()), key=lambda file: file.path)
+        except (UsageError, LakeCorrupt):  # or they go there this moment
+            found = history.files_at(self.storage, self.name, version, self._partition_column())
+            if found is None:
+                raise
+            return found
 
     def _check_reachable(self, version: int) -> None:
         listing = log.list_log(self.storage, self.name)
@@ -162,7 +177,7 @@ class Table:
         if version < 0 or not all(number in entries for number in range(base + 1, version + 1)):
             raise UsageError(
                 f"{self.name} has no version {version} any more, or not yet",
-                hint=f"Its last version is {self.version}; log entries are kept for a while only.",
+                hint=f"Its last version is {self.version}; past ones are kept for a while only.",
             )
 
     def path(self, file: DataFile) -> str:
@@ -175,10 +190,18 @@ class Table:
 
     def history(self, limit: int | None = None) -> Iterator[Entry]:
         """The log entries there still are, the newest first; each with its version, time, actions and txns."""
-        entries = log.list_log(self.storage, self.name).entries
-        for version in list(reversed(entries))[:limit]:
+        return islice(self._entries(), limit)
+
+    def _entries(self) -> Iterator[Entry]:
+        version = self.version + 1
+        for version in reversed(log.list_log(self.storage, self.name).entries):
             entry = log.read_entry(self.storage, self.name, version)
-            if entry is not None:
+            if entry is None:  # went into the history meanwhile
+                version += 1
+                break
+            yield entry
+        for entry in history.entries(self.storage, self.name):
+            if entry.version < version:
                 yield entry
 
     def version_at(self, pipeline: str, batch: int) -> int:
@@ -353,9 +376,11 @@ class Table:
             # 3 a rival, or an outcome that is not known: look what is there
             if rival and not self._is_mine(before + 1, name):
                 if failure is not None:
+                    self._check_in_log(before + 1)
                     raise failure
                 continue
             # 4 durable before anything is built on it
+            self._check_in_log(before + 1)
             self._make_durable(before + 1)
             self.refresh()
             self._durable = before + 1
@@ -397,6 +422,19 @@ class Table:
         """Whether the entry of `version` is the one that was to be called `name`."""
         entry = log.read_entry(self.storage, self.name, version)
         return bool(name) and entry is not None and entry.commit == name and not entry.problem
+
+    def _check_in_log(self, version: int) -> None:
+        """An entry that is written below a checkpoint is no part of the table: while this process slept, another writer
+        went on, and the entries that were there have left the log."""
+        try:
+            checkpoint = log.read_hint(self.storage, self.name).version
+        except FileNotFoundError:
+            return
+        if checkpoint > version:
+            raise Fenced(
+                f"{self.name} is at version {checkpoint} or later; this writer slept at version {version - 1}",
+                hint="Another `penstock run` of this pipeline started meanwhile. Only one may run.",
+            )
 
     def _make_durable(self, version: int) -> None:
         try:

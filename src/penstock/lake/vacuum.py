@@ -1,4 +1,5 @@
-"""Deletes what nobody needs any more: data files no kept version refers to, and log entries behind a checkpoint.
+"""Deletes what nobody needs any more: data files no kept version refers to; and moves log entries behind a checkpoint
+into the table's history (`history.py`), so that the log stays short.
 
 A file is needed while a version that was the current one within the kept period refers to it; so queries that began
 then, older cuts and time travel go on working. What was never committed is left alone as long, for its writer may still
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -17,11 +18,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from penstock.errors import LakeCorrupt, UsageError
-from penstock.lake import log
+from penstock.lake import history, log
 from penstock.lake.checkpoint import ASIDE_FOLDER
 from penstock.lake.positions import checkpoint_txns
 from penstock.lake.storage import TEMPORARY_MARK
-from penstock.limits import CHECKPOINT_SPACING_VERSIONS
+from penstock.limits import CHECKPOINT_SPACING_VERSIONS, LOG_ENTRIES_MAX, LOG_KEPT_SECONDS_MIN
 from penstock.model.columns import batch_txn
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Vacuumed:
 
 @dataclass(frozen=True)
 class LogCleaned:
-    """Log entries and checkpoints of a table that were deleted."""
+    """Log entries of a table that went into its history, and checkpoints that were deleted."""
 
     table: str
     entries: int
@@ -96,10 +97,16 @@ def _is_garbage(table: Table, file: StoredFile, live: set[str], removed_at: Mapp
 
 
 def _removal_times(table: Table) -> dict[str, int]:
-    """When files stopped being live, in microseconds since the epoch, as far back as the log tells.
+    """When files stopped being live, in microseconds since the epoch, as far back as log and history tell.
 
-    A file that the log does not mention any more is needed by no version that can still be opened.
+    A file that neither mentions any more is needed by no version that can still be read.
     """
+    # The log first: what a running pipeline moves into the history meanwhile is found there.
+    times = _removal_times_in_log(table)
+    return {**history.removal_times(table.storage, table.name), **times}
+
+
+def _removal_times_in_log(table: Table) -> dict[str, int]:
     storage, listing = table.storage, log.list_log(table.storage, table.name)
     times: dict[str, int] = {}
     for version in listing.checkpoints[-1:]:
@@ -117,7 +124,7 @@ def _removal_times(table: Table) -> dict[str, int]:
                 f"{table.name}: log entry {version} is {entry.problem}", hint="Nothing was deleted; run `penstock run`."
             )
         for remove in entry.removes:
-            times[remove["path"]] = int(remove.get("deletionTimestamp") or entry.timestamp // 1000) * 1000
+            times[remove["path"]] = history.removal_time(entry, remove)
     return times
 
 
@@ -155,25 +162,34 @@ def clean_log(
     table: Table,
     *,
     log_kept_days: int,
+    kept_days: int,
     now: int,
     never_above: int | None = None,
     absorbed: tuple[str, int] | None = None,
 ) -> LogCleaned:
-    """Delete log entries older than `log_kept_days` that a durable, verified checkpoint stands for.
+    """Move log entries that a durable, verified checkpoint stands for into the table's history: those older than
+    `log_kept_days`, and where there are more than LOG_ENTRIES_MAX, the older half. At most so many at a time.
 
     Args:
+        kept_days: so long versions can be read from the history.
+        now: microseconds since the epoch.
         never_above: no entry above this version goes.
         absorbed: a pipeline and the batch its ledger has: no entry goes that committed a later one.
 
-    Of old checkpoints one in CHECKPOINT_SPACING_VERSIONS stays; all that can be opened afterwards could be before.
+    Of old checkpoints one in CHECKPOINT_SPACING_VERSIONS stays; every version of the kept period can still be read.
+    Raises:
+        LakeCorrupt: a checkpoint is not what the entries say; nothing was deleted.
     """
     storage, name = table.storage, table.name
     listing = log.list_log(storage, name)
-    horizon = now - log_kept_days * DAY_MICROSECONDS
-    base = _new_base(storage, name, listing, horizon, never_above, absorbed)
+    young = now - LOG_KEPT_SECONDS_MIN * 1_000_000
+    base = _new_base(
+        storage, name, listing, _Limits(now - log_kept_days * DAY_MICROSECONDS, young, never_above, absorbed)
+    )
     entries: list[int] = []
-    checkpoints = _thinned(listing.checkpoints, base)
+    checkpoints = _thinned(storage, name, listing.checkpoints, base, young)
     if base is not None:
+        _keep_history(storage, name, listing, base)
         entries = [version for version in listing.entries if version < base]
         checkpoints = [version for version in listing.checkpoints if version < base] + checkpoints
     # The oldest go first, so that a crash in between leaves no hole in what is still used.
@@ -181,79 +197,131 @@ def clean_log(
         storage.delete(log.entry_path(name, version))
     for version in checkpoints:
         storage.delete(log.checkpoint_path(name, version))
+    history.expire(storage, name, now - kept_days * DAY_MICROSECONDS)
     return LogCleaned(name, len(entries), len(checkpoints))
 
 
-def _new_base(
-    storage: Storage,
-    table: str,
-    listing: log.Listing,
-    horizon: int,
-    never_above: int | None,
-    absorbed: tuple[str, int] | None,
-) -> int | None:
-    """The newest checkpoint that old entries can be given up for; None when there is nothing to gain."""
+@dataclass(frozen=True)
+class _Limits:
+    """What may leave the log: what is older than `old`, or too much; nothing younger than `young` (microseconds since
+    the epoch), above a version, or of a batch the ledger lacks."""
+
+    old: int
+    young: int
+    never_above: int | None
+    absorbed: tuple[str, int] | None
+
+
+def _new_base(storage: Storage, table: str, listing: log.Listing, limits: _Limits) -> int | None:
+    """The checkpoint that older entries can be given up for; None when there is nothing to gain."""
     if not listing.entries:
         return None
-    for version in reversed(listing.checkpoints):
-        if version <= listing.entries[0] or (never_above is not None and version > never_above):
-            continue
-        entry = log.read_entry(storage, table, version)
-        if entry is None or entry.problem or entry.timestamp >= horizon:
-            continue
-        txns = checkpoint_txns(storage, table, version)
-        if absorbed is not None and txns.get(batch_txn(absorbed[0]), 0) > absorbed[1]:
-            continue
-        storage.sync(log.checkpoint_path(table, version))
-        storage.sync_folder(log.log_folder(table))
-        _verify(storage, table, listing, version, txns)
-        return version
-    return None
+    first = _unbroken(listing.entries)[0]
+    base = None
+    for version in listing.checkpoints:
+        # Of a log that nobody kept for long, no more goes at once than a batch can wait for.
+        if base is not None and version - first > LOG_ENTRIES_MAX:
+            break
+        if version > first and _may_go(storage, table, listing, limits, version):
+            base = version
+    return base
 
 
-def _verify(storage: Storage, table: str, listing: log.Listing, version: int, txns: Mapping[str, int]) -> None:
-    """Compare a checkpoint with what the log entries before it come to: afterwards nothing could make it again.
+def _may_go(storage: Storage, table: str, listing: log.Listing, limits: _Limits, version: int) -> bool:
+    """Whether the entries below the checkpoint of `version` may leave the log."""
+    if limits.never_above is not None and version > limits.never_above:
+        return False
+    entry = log.read_entry(storage, table, version)
+    if entry is None or entry.problem or entry.timestamp >= limits.young:
+        return False
+    is_older_half = len(listing.entries) > LOG_ENTRIES_MAX and listing.last - version >= LOG_ENTRIES_MAX // 2
+    if entry.timestamp >= limits.old and not is_older_half:
+        return False
+    if limits.absorbed is None:
+        return True
+    pipeline, batch = limits.absorbed
+    return checkpoint_txns(storage, table, version).get(batch_txn(pipeline), 0) <= batch
+
+
+def _unbroken(entries: Sequence[int]) -> Sequence[int]:
+    """The last entries that follow one another. What lies below a gap was deleted once, and is back after a power loss,
+    or is what a crash left of a cleaning."""
+    count = 1
+    while count < len(entries) and entries[-count - 1] == entries[-count] - 1:
+        count += 1
+    return entries[-count:]
+
+
+def _keep_history(storage: Storage, table: str, listing: log.Listing, base: int) -> None:
+    """Write the entries below `base` into the history, having compared the checkpoint of `base` with what they come to:
+    afterwards nothing could make it again.
 
     Raises:
         LakeCorrupt: they differ.
     """
-    before = [found for found in listing.checkpoints if found < version]
-    files: dict[str, int] = {}
-    positions: dict[str, int] = {}
-    start = -1
-    if before:
-        start = before[0]
-        files, positions = _live_files(storage, table, start), checkpoint_txns(storage, table, start)
-    for number in range(start + 1, version + 1):
-        entry = log.read_entry(storage, table, number)
-        if entry is None or entry.problem:
-            raise LakeCorrupt(f"{table}: log entry {number} is {entry.problem if entry else 'missing'}", hint=_HINT)
-        for add in entry.adds:
-            files[add["path"]] = int(add["size"])
-        for remove in entry.removes:
-            files.pop(remove["path"], None)
-        positions.update(entry.txns)
-    if files != _live_files(storage, table, version) or positions != dict(txns):
-        raise LakeCorrupt(f"{table}: checkpoint {version} is not what the log entries before it say", hint=_HINT)
+    path = log.checkpoint_path(table, base)
+    storage.sync(path)
+    storage.sync_folder(log.log_folder(table))
+    run = _unbroken(listing.entries)
+    # Without a checkpoint at the first entry, a crash interrupted a cleaning up to a later one.
+    start = 0 if run[0] == 0 else next(version for version in listing.checkpoints if version >= run[0])
+    kept = [segment.last for segment in history.segments(storage, table)]
+    first = max(start, kept[-1] + 1 if kept else 0)
+    live: dict[str, Mapping[str, Any]] = {}
+    if start:
+        live.update((add["path"], add) for add in _checkpoint_adds(storage, table, start))
+    positions = checkpoint_txns(storage, table, start) if start else {}
+    gathered: list[tuple[log.Entry, bytes]] = []
+    state: list[Mapping[str, Any]] = []
+    for number in range(start, base + 1):
+        data = storage.read(log.entry_path(table, number))
+        entry = log.parse_entry(number, data)
+        if entry.problem:
+            raise LakeCorrupt(f"{table}: log entry {number} is {entry.problem}", hint=_HINT)
+        if number > start or start == 0:
+            live.update((add["path"], add) for add in entry.adds)
+            for remove in entry.removes:
+                live.pop(remove["path"], None)
+            positions.update(entry.txns)
+        if number == first:
+            state = list(live.values())
+        if first <= number < base:
+            gathered.append((entry, data))
+    found = {path: int(add["size"]) for path, add in live.items()}
+    named = {add["path"]: int(add["size"]) for add in _checkpoint_adds(storage, table, base)}
+    if found != named or positions != checkpoint_txns(storage, table, base):
+        raise LakeCorrupt(f"{table}: checkpoint {base} is not what the log entries before it say", hint=_HINT)
+    if gathered:
+        history.write_segment(storage, table, gathered, state)
 
 
 _HINT = "Nothing was deleted. Restore the table's _delta_log from a backup, or delete that checkpoint and run again."
 
 
-def _live_files(storage: Storage, table: str, version: int) -> dict[str, int]:
-    adds = _checkpoint_column(storage, table, version, "add")
-    if adds is None:
-        return {}
-    paths, sizes = pc.struct_field(adds, "path").to_pylist(), pc.struct_field(adds, "size").to_pylist()
-    return {unquote(path): int(size) for path, size in zip(paths, sizes, strict=True) if path is not None}
+def _checkpoint_adds(storage: Storage, table: str, version: int) -> list[dict[str, Any]]:
+    """The live files in a checkpoint, as add actions with `path` decoded."""
+    column = _checkpoint_column(storage, table, version, "add")
+    actions: list[dict[str, Any]] = [] if column is None else column.to_pylist()
+    names = ("path", "size", "partitionValues", "modificationTime", "dataChange", "stats")
+    return [
+        {
+            **{name: add[name] for name in names},
+            "path": unquote(add["path"]),
+            "partitionValues": dict(add["partitionValues"]),
+        }
+        for add in actions
+        if add["path"] is not None
+    ]
 
 
-def _thinned(checkpoints: Sequence[int], base: int | None) -> list[int]:
-    """Checkpoints above `base` that can go: all but the newest two and one in so many versions."""
+def _thinned(storage: Storage, table: str, checkpoints: Sequence[int], base: int | None, young: int) -> list[int]:
+    """Checkpoints above `base` that can go: all but the newest two, one in so many versions, and those that a reader
+    may just have seen in the folder."""
     kept = [version for version in checkpoints if base is None or version >= base]
     gone, last = [], kept[0] if kept else 0
     for version, following in pairwise(kept[1:-1]):
-        if following - last <= CHECKPOINT_SPACING_VERSIONS:
+        entry = log.read_entry(storage, table, version)
+        if following - last <= CHECKPOINT_SPACING_VERSIONS and (entry is None or entry.timestamp < young):
             gone.append(version)
         else:
             last = version
