@@ -231,6 +231,10 @@ commit, 2 microseconds an entry: this many are some percent of a small batch, a 
 LOG_KEPT_SECONDS_MIN = 120
 """No younger entry leaves the log, however many there are: a reader lists the folder first, and reads then."""
 
+COMMIT_FILE_SECONDS_MAX = 12 * 3600
+"""A file that was written longer ago is written again rather than committed: a vacuum deletes what is not live after
+`kept_days`, which is 24 hours at least."""
+
 ZORDER_BITS_MAX = 16
 """Bits of rank per column of a Z-order: 65,536 places along each are finer than any file's share."""
 

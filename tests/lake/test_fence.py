@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from lake.faults import SPEC, FaultyStorage, Killed, bronze_rows
 from lake.lakes import open_lake
-from penstock.errors import Fenced
+from penstock.errors import Fenced, TransientError
 from penstock.lake import layout, log
 from penstock.lake.fence import Writer, take_over
 from penstock.lake.lake import Lake
 from penstock.lake.vacuum import clean_log
+from penstock.limits import COMMIT_FILE_SECONDS_MAX
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -147,3 +149,22 @@ def test_an_entry_below_a_checkpoint_is_no_commit(tmp_path: Path, until: str) ->
         sleeping.commit(first, batch=1, add=sleeping.write(bronze_rows(9)))
     [fresh, *_] = tables(tmp_path)
     assert (fresh.txn("p/batch"), len(fresh.files())) == (3, 3)
+
+
+def test_a_file_that_was_written_long_ago_is_written_again(tmp_path: Path) -> None:
+    [table, *_] = tables(tmp_path)
+    writer = take_over("p", [table])
+    [young], [old], [lost] = (table.write(bronze_rows(batch)) for batch in (1, 2, 3))
+    long_ago = int((time.time() - COMMIT_FILE_SECONDS_MAX - 60) * 1000)
+    table.commit(writer, batch=1, add=[young])
+    table.commit(writer, batch=2, add=[replace(old, modified=long_ago)])
+    paths = {file.path for file in table.files()}
+    assert young.path in paths
+    assert old.path not in paths
+    assert [file.modified > long_ago for file in table.files()] == [True, True]
+    rows = [row for part in table.read() for row in part.to_pylist()]
+    assert sorted(row["_batch"] for row in rows) == [1, 1, 1, 2, 2, 2]
+    table.storage.delete(f"{table.name}/{lost.path}")
+    with pytest.raises(TransientError, match="was deleted before it was committed"):
+        table.commit(writer, batch=3, add=[replace(lost, modified=long_ago)])
+    assert table.txn("p/batch") == 2

@@ -30,13 +30,14 @@ from penstock.lake.datafile import DataFile, data_files
 from penstock.lake.handle import Handle, add_action, remove_action
 from penstock.lake.layout import TableSpec
 from penstock.lake.log import Entry
-from penstock.lake.parquet import delta_statistics, write_files
+from penstock.lake.parquet import delta_statistics, write_files, write_sorted
 from penstock.lake.positions import Positions
 from penstock.lake.reading import read_files, verify_file
 from penstock.lake.schema import plain_schema
 from penstock.lake.tail import read_tail
 from penstock.limits import (
     COMMIT_ATTEMPTS_MAX,
+    COMMIT_FILE_SECONDS_MAX,
     COMMITS_PER_REOPEN,
     REFRESH_TRUST_SECONDS,
 )
@@ -276,6 +277,7 @@ class Table:
     ) -> Committed:
         """Make `add` part of the table and `remove` not, and record positions, in one step; durable when it returns.
 
+        A file of `add` that was written long ago is written again: a vacuum may be about to take it for a leftover.
         `batch` is recorded as the pipeline's position; a batch the table has absorbed already changes nothing
         (`already`). None leaves the position. `data_change` is false when the same rows are only stored differently.
 
@@ -290,7 +292,9 @@ class Table:
         name = uuid.uuid4().hex
 
         def write(handle: Handle) -> bool:
+            nonlocal added
             self._check_live(removed)
+            added = [self._young(file) for file in added]
             return handle.commit(
                 self._add_actions(added, data_change),
                 [remove_action(file.path, file.size, self._partition_values(file), data_change) for file in removed],
@@ -457,6 +461,18 @@ class Table:
             values = self._partition_values(file)
             actions.append(add_action(file.path, file.size, values, file.modified, data_change, statistics))
         return actions
+
+    def _young(self, file: DataFile) -> DataFile:
+        """The file, or one with its rows where it was written long ago."""
+        if file.modified / 1000 >= time.time() - COMMIT_FILE_SECONDS_MAX:
+            return file
+        if self.storage.size(f"{self.name}/{file.path}") is None:
+            raise TransientError(
+                f"{self.name}: {file.path} was deleted before it was committed; this process must have slept for days",
+                hint="Run again: what it held is derived again.",
+            )
+        rows = self.read(columns=self.spec.file_schema.names, files=[file])
+        return write_sorted(self.storage, self.name, self.spec, file.partition, rows)
 
     def _check_live(self, removed: Sequence[DataFile]) -> None:
         live = self._live() if removed else {}
