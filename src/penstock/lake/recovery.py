@@ -15,7 +15,7 @@ from penstock.lake.checkpoint import ASIDE_FOLDER, repair_checkpoints
 from penstock.lake.layout import Kind, split_name, table_name
 from penstock.lake.ledger import Ledger
 from penstock.lake.tail import Tail, read_tail
-from penstock.model.columns import batch_txn, contract_pin, offset_txn, reference_pin
+from penstock.model.columns import batch_txn, contract_pin, offset_place, reference_pin
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -178,14 +178,8 @@ def _check_pins(view: _View) -> None:
 
 def _offsets(view: _View, name: str) -> dict[tuple[int, int], int]:
     """(source, partition) -> next offset, as bronze recorded it."""
-    found = {}
-    for txn, offset in view.tails[name].txns.items():
-        parts = txn.split("/")
-        if len(parts) == 3 and parts[1].isdigit() and parts[2].isdigit():
-            source, partition = int(parts[1]), int(parts[2])
-            if txn == offset_txn(view.pipeline, source, partition):
-                found[source, partition] = offset
-    return found
+    places = {offset_place(view.pipeline, txn): offset for txn, offset in view.tails[name].txns.items()}
+    return {place: offset for place, offset in places.items() if place is not None}
 
 
 def _check_trimmed(view: _View, trimmed: Mapping[tuple[int, int], int]) -> None:

@@ -221,6 +221,21 @@ class Table:
                 return version
         return 0
 
+    def committed(self, pipeline: str, batch: int) -> tuple[Entry, Mapping[str, int]]:
+        """The log entry that committed `batch` of `pipeline`, and every position before it.
+
+        Raises:
+            LakeCorrupt: it is gone. One that the ledger lacks stays in the log.
+        """
+        version = self.version_at(pipeline, batch)
+        entry = log.read_entry(self.storage, self.name, version)
+        if entry is None or entry.txns.get(batch_txn(pipeline)) != batch:
+            raise LakeCorrupt(
+                f"{self.name}: the log entry of batch {batch} is gone, and the ledger lacks that batch",
+                hint="Restore the table's _delta_log from a backup or a replica of the lake.",
+            )
+        return entry, Positions.load(self.storage, self.name, version - 1).txns
+
     # -- reading ------------------------------------------------------------------------------------------------------
 
     def read(

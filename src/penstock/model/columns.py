@@ -29,6 +29,13 @@ def offset_txn(pipeline: str, source: int, partition: int) -> str:
     return f"{pipeline}/{source}/{partition}"
 
 
+def offset_place(pipeline: str, name: str) -> tuple[int, int] | None:
+    """The (source, partition) whose next offset a txn id holds; None for any other txn id."""
+    prefix, _, rest = name.partition("/")
+    source, _, partition = rest.partition("/")
+    return (int(source), int(partition)) if prefix == pipeline and source.isdigit() and partition.isdigit() else None
+
+
 def fingerprint_txn(pipeline: str, source: int, partition: int) -> str:
     """The txn id (in bronze only) that holds a source's 63-bit digest of what it delivered up to the position."""
     return f"{pipeline}/{source}/{partition}/fingerprint"

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from penstock.model.columns import BATCH, OFFSET, PARTITION, PLACE, SOURCE, closed_until_txn, offset_txn
-from penstock.model.position import Range
+from penstock.model.columns import BATCH, PLACE, closed_until_txn
 from penstock.run.journal import Journal
 from penstock.run.outcome import recount
 from penstock.run.protocol import Batch
@@ -16,8 +15,6 @@ from penstock.run.rows import latest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    import pyarrow as pa
 
     from penstock.model.batch import BatchCounts, Pins
     from penstock.run.context import Clock
@@ -90,22 +87,6 @@ def load_gold(protocol: BatchProtocol, in_ledger: int) -> None:
 
 
 def batch_from_bronze(tables: PipelineTables, number: int) -> Batch:
-    """Batch `number` as bronze committed it."""
+    """Batch `number`, which the ledger lacks, as bronze committed it."""
     records = tables.rows_of_batch(tables.bronze, number).sort_by([(name, "ascending") for name in PLACE])
-    records = records.drop_columns([BATCH])
-    is_last = number == tables.batch_of(tables.bronze)
-    return Batch(number, _ranges(tables, records, is_last=is_last), records)
-
-
-def _ranges(tables: PipelineTables, records: pa.Table, *, is_last: bool) -> tuple[Range, ...]:
-    """The ranges a batch must have had: from its rows, and for the last batch up to bronze's position."""
-    if not records.num_rows:
-        return ()
-    bounds = records.group_by([SOURCE, PARTITION]).aggregate([(OFFSET, "min"), (OFFSET, "max")])
-    ranges = []
-    for row in bounds.to_pylist():
-        source, partition, end = row[SOURCE], row[PARTITION], row[f"{OFFSET}_max"] + 1
-        if is_last:
-            end = max(end, tables.bronze.txn(offset_txn(tables.pipeline, source, partition)) or 0)
-        ranges.append(Range(source, partition, row[f"{OFFSET}_min"], end))
-    return tuple(sorted(ranges))
+    return Batch(number, tables.ranges(number), records.drop_columns([BATCH]))

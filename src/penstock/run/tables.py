@@ -15,10 +15,12 @@ from penstock.model.columns import (
     batch_txn,
     contract_pin,
     fingerprint_txn,
+    offset_place,
     offset_txn,
     reference_pin,
     refine_pin,
 )
+from penstock.model.position import Range
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -87,6 +89,19 @@ class PipelineTables:
         prefix = reference_pin(self.pipeline, "")
         references = {name[len(prefix) :]: pin for name, pin in table.txns().items() if name.startswith(prefix)}
         return Pins(contract, refine, tuple(sorted(references.items())))
+
+    def ranges(self, batch: int) -> tuple[Range, ...]:
+        """The ranges of a batch that the ledger lacks, from bronze's log entry of it.
+
+        A batch without ranges is a drain, one whose ranges hold no records is none: rows do not tell them apart.
+        """
+        entry, before = self.bronze.committed(self.pipeline, batch)
+        found = []
+        for name, end in entry.txns.items():
+            place = offset_place(self.pipeline, name)
+            if place is not None:
+                found.append(Range(*place, before.get(name, 0), end))
+        return tuple(sorted(found))
 
     def rows_of_batch(self, table: Table, batch: int) -> pa.Table:
         """A batch's rows, without the partition column."""
