@@ -1,25 +1,27 @@
-"""Makes the project a workload runs on: a file of simulated ticks, a reference, a declaration, what must come out."""
+"""Makes the projects that workloads run on: a declaration, a reference, simulated ticks, and what must come of them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from importlib.metadata import version
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from penstock.sources.simulate import produce
+from penstock.limits import SIMULATED_ROWS_PER_STEP
 from penstock.sources.worlds import CURRENCIES, INSTRUMENTS, open_world
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+    from penstock.sources.worlds import Sent, World
 
 PIPELINE = """\
 pipeline: ticks
 description: Five rules, one lookup, unique within a day, one-minute bars.
 source:
-  files: {path: incoming}
+  SOURCE
   format: json
 references:
   instruments: {file: instruments.csv, key: instrument_id}
@@ -62,66 +64,80 @@ gold:
       trades: count()
 """
 
+FILES = "files: {path: incoming}"
+PUSH = "push: {}"
+"""What a project may read from."""
+
+INPUT = "incoming"
+"""The folder of a project that its input files lie in."""
+
 RATE = 10_000
-"""Records a second of event time."""
+"""Records a second of event time, where a workload does not say otherwise."""
+
+SEED = 7
+FAULT_SHARE = 0.02
 
 
-@dataclass(frozen=True)
-class Workload:
-    """A project folder and what was put into it: records by planted fault, and by the disposition they must get."""
+@dataclass
+class Planted:
+    """What was put into a project: bytes, records by planted fault, and by the disposition they must get."""
 
-    folder: Path
-    events: int
-    bytes: int
-    planted: dict[str, int]
-    expected: dict[str, int]
+    events: int = 0
+    bytes: int = 0
+    faults: dict[str, int] = field(default_factory=dict)
+    expected: dict[str, int] = field(default_factory=dict)
 
     @property
     def bytes_per_event(self) -> float:
         return self.bytes / self.events
 
+    def add(self, sent: Sent) -> None:
+        """Count records that are put in, each with the line feed that ends it in a file."""
+        self.events += sent.block.num_rows
+        self.bytes += pc.sum(pc.binary_length(sent.block["value"])).as_py() + sent.block.num_rows
+        _count(self.faults, sent.truth["fault"].drop_null())
+        _count(self.expected, sent.truth["expected"])
 
-def make(folder: Path, events: int, *, seed: int = 7, faults: float = 0.02) -> Workload:
-    """Write the project; the same arguments give the same bytes."""
+
+def declare(folder: Path, source: str) -> None:
+    """Write the project: settings, the ticks pipeline over `source`, its reference."""
     (folder / "pipelines").mkdir(parents=True)
-    (folder / "incoming").mkdir()
+    (folder / INPUT).mkdir()
     (folder / "penstock.yaml").write_text("lake: lake\n")
-    (folder / "pipelines" / "ticks.yaml").write_text(PIPELINE)
+    (folder / "pipelines" / "ticks.yaml").write_text(PIPELINE.replace("SOURCE", source))
     rows = "".join(f"INST-{at:05d},{CURRENCIES[at % len(CURRENCIES)]}\n" for at in range(INSTRUMENTS))
     (folder / "instruments.csv").write_text("instrument_id,currency\n" + rows)
-    world = open_world("market", seed=seed, rate=RATE, faults=faults)
-    planted: dict[str, int] = {}
-    expected: dict[str, int] = {}
-    path = folder / "incoming" / "ticks.ndjson"
-    with path.open("wb") as file:
-        for sent in produce(world, rate=None, events=events):
-            file.write(b"\n".join(sent.block["value"].to_pylist()))
-            file.write(b"\n")
-            _count(planted, sent.truth["fault"])
-            _count(expected, sent.truth["expected"])
-    planted.pop("None", None)
-    return Workload(folder, events, path.stat().st_size, planted, expected)
+
+
+def market(rate: int = RATE) -> World:
+    """The world that all ticks come from; the same rate gives the same bytes."""
+    return open_world("market", seed=SEED, rate=rate, faults=FAULT_SHARE)
+
+
+def ticks(events: int, rate: int = RATE) -> Iterator[Sent]:
+    """The first `events` records of the world, in steps."""
+    world = market(rate)
+    for first in range(0, events, SIMULATED_ROWS_PER_STEP):
+        yield world.make(first, min(SIMULATED_ROWS_PER_STEP, events - first))
+
+
+def one_file(folder: Path, events: int) -> Planted:
+    """A project with all its ticks in one file, in the order of their arrival."""
+    declare(folder, FILES)
+    planted = Planted()
+    with (folder / INPUT / "ticks.ndjson").open("wb") as file:
+        for sent in ticks(events):
+            file.write(lines(sent.block["value"]))
+            planted.add(sent)
+    return planted
+
+
+def lines(values: pa.Array | pa.ChunkedArray) -> bytes:
+    """Records as the lines of a file."""
+    return b"".join(value + b"\n" for value in values.to_pylist())
 
 
 def _count(totals: dict[str, int], values: pa.ChunkedArray) -> None:
     for entry in pc.value_counts(values).to_pylist():
         name = str(entry["values"])
         totals[name] = totals.get(name, 0) + entry["counts"]
-
-
-def lake_bytes(folder: Path) -> dict[str, int]:
-    """Bytes on disk by layer."""
-    sizes: dict[str, int] = {}
-    lake = folder / "lake"
-    for path in lake.rglob("*.parquet"):
-        if "_delta_log" not in path.parts:
-            layer = path.relative_to(lake).parts[0]
-            sizes[layer] = sizes.get(layer, 0) + path.stat().st_size
-    return sizes
-
-
-def versions() -> dict[str, str]:
-    """The versions a figure depends on."""
-    return {name: version(name) for name in ("penstock", "duckdb", "deltalake", "pyarrow", "numpy")} | {
-        "arrow": pa.cpp_version
-    }

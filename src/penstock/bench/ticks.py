@@ -6,139 +6,119 @@ prints one JSON object with `events`, `accepted` and `seconds`.
 
 from __future__ import annotations
 
-import json
 import shutil
-import subprocess
-import sys
 import tempfile
-import time
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import penstock
 from penstock.bench import project
-from penstock.errors import LawBroken, PenstockError
+from penstock.bench.measuring import (
+    Options,
+    Say,
+    audited,
+    child,
+    listed,
+    megabytes,
+    reconcile,
+    say_audit,
+    say_run,
+    scratch,
+    script,
+)
+from penstock.limits import BATCH_ROWS_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from pathlib import Path
 
-BATCH_ROWS = (500_000, 20_000)
+EVENTS = 2_000_000
+BATCH_ROWS = (500_000, BATCH_ROWS_MAX, 20_000)
 
-
-@dataclass(frozen=True)
-class Run:
-    """One run: batch size, what the child measured, bytes by layer; `against` is the other script's own figures."""
-
-    batch_rows: int
-    measured: dict[str, Any]
-    bytes: dict[str, int]
-    against: dict[str, Any] | None
+MEMORY_EVENTS = 10_000_000
+"""Enough that what grows with the input would show."""
 
 
-def main(
-    *,
-    events: int = 2_000_000,
-    batch_rows: Sequence[int] = BATCH_ROWS,
-    against: Path | None = None,
-    audit: bool = True,
-    say: Callable[[str], None] = print,
-) -> dict[str, Any]:
-    """Run the workload and return its figures; `say` gets the lines a person reads while it runs.
+def main(options: Options, say: Say) -> dict[str, Any]:
+    """Events a second, by batch size.
 
     Raises:
         LawBroken: the counts do not reconcile, or the audit finds a violation.
     """
-    folder = Path(tempfile.mkdtemp(prefix="penstock-bench-"))
-    try:
-        workload = project.make(folder / "project", events)
-        say(
-            f"workload: {events:,} ticks of {workload.bytes_per_event:.0f} bytes in one file, 5 rules, one lookup, "
-            f"unique within a day, one-minute bars; planted: {_listed(workload.planted)}"
-        )
-        say("versions: " + ", ".join(f"{name} {version}" for name, version in project.versions().items()))
-        runs = [_run(workload, rows, against, audit, say) for rows in batch_rows]
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    return {
-        "workload": {
-            "events": workload.events,
-            "bytes_per_event": workload.bytes_per_event,
-            "planted": workload.planted,
-        },
-        "versions": project.versions(),
-        "runs": [
-            {"batch_rows": run.batch_rows, **run.measured, "bytes": run.bytes, "against": run.against} for run in runs
-        ],
+    with scratch() as folder:
+        planted = project.one_file(folder, options.events or EVENTS)
+        _say_workload(say, planted)
+        runs = [_run(folder, planted, rows, options, say) for rows in options.batch_rows or BATCH_ROWS]
+    return {"workload": vars(planted), "runs": runs}
+
+
+def memory(options: Options, say: Say) -> dict[str, Any]:
+    """Peak memory of a long run and of its audit, all settings as they are by default.
+
+    Raises:
+        LawBroken: the counts do not reconcile, or the audit finds a violation.
+    """
+    with scratch() as folder:
+        planted = project.one_file(folder, options.events or MEMORY_EVENTS)
+        _say_workload(say, planted)
+        measured = _measured(folder, planted, 0)
+        say(f"peak memory: {megabytes(measured['peak_bytes'])} at {measured['events_per_second']:,.0f} events/s")
+        say_run(say, measured)
+        if options.audit:
+            measured["audit"] = audited(folder, planted.events)
+            say_audit(say, measured["audit"])
+    return {"workload": vars(planted), **measured}
+
+
+def _say_workload(say: Say, planted: project.Planted) -> None:
+    say(
+        f"workload: {planted.events:,} ticks of {planted.bytes_per_event:.0f} bytes in one file, 5 rules, one lookup, "
+        f"unique within a day, one-minute bars; planted: {listed(planted.faults)}"
+    )
+
+
+def _run(folder: Path, planted: project.Planted, batch_rows: int, options: Options, say: Say) -> dict[str, Any]:
+    events = planted.events
+    measured = _measured(folder, planted, batch_rows)
+    sizes = lake_bytes(folder)
+    say(f"batches of {batch_rows:,}: {measured['events_per_second']:,.0f} events/s")
+    say_run(say, measured)
+    say("  seconds by step (steps overlap): " + listed({k: round(v, 2) for k, v in measured["steps"].items()}))
+    per_million = {k: round(v / events * 1e6, 3) for k, v in measured["cpu_steps"].items()}
+    say("  CPU seconds per million events: " + listed(per_million))
+    say("  bytes per event: " + listed({k: round(v / events, 1) for k, v in sizes.items()}))
+    if options.audit:
+        measured["audit"] = audited(folder, events)
+        say_audit(say, measured["audit"])
+    other = _against(folder, batch_rows, options.against, measured["events_per_second"], say)
+    return {"batch_rows": batch_rows, **measured, "bytes": sizes, "against": other}
+
+
+def _measured(folder: Path, planted: project.Planted, batch_rows: int) -> dict[str, Any]:
+    """One run into a new lake, reconciled."""
+    shutil.rmtree(folder / "lake", ignore_errors=True)
+    measured = child("run", folder, batch_rows)
+    reconcile(planted, measured["counts"])
+    return measured | {
+        "events_per_second": planted.events / measured["seconds"],
+        "cpu_seconds_per_million": measured["cpu_seconds"] / planted.events * 1e6,
     }
 
 
-def _run(
-    workload: project.Workload, batch_rows: int, against: Path | None, audit: bool, say: Callable[[str], None]
-) -> Run:
-    shutil.rmtree(workload.folder / "lake", ignore_errors=True)
-    measured = _child("-m", "penstock.bench.child", str(workload.folder), str(batch_rows))
-    _reconcile(workload, measured["counts"])
-    events, counts = workload.events, measured["counts"]
-    measured["events_per_second"] = events / measured["seconds"]
-    measured["cpu_seconds_per_million"] = measured["cpu_seconds"] / events * 1e6
-    sizes = project.lake_bytes(workload.folder)
-    say("")
-    say(
-        f"batches of {batch_rows:,}: {measured['events_per_second']:,.0f} events/s "
-        f"({measured['seconds']:.2f} s, {measured['batches']} batches, "
-        f"{measured['cpu_seconds_per_million']:.2f} CPU s per million, peak {measured['peak_bytes'] / 1e6:,.0f} MB)"
-    )
-    say(
-        f"  rows: {counts['records']:,} records = {counts['accepted']:,} accepted + {counts['quarantined']:,} "
-        f"quarantined + {counts['duplicate']:,} duplicate + {counts['skipped']:,} skipped"
-    )
-    say("  seconds by step (steps overlap): " + _listed({k: round(v, 2) for k, v in measured["steps"].items()}))
-    say("  bytes per event: " + _listed({k: round(v / events, 1) for k, v in sizes.items()}))
-    if audit:
-        measured["audit"] = _audit(workload)
-        say(f"  audit: {measured['audit']['rows_per_second']:,.0f} records/s, no violation")
-    other = None
-    if against is not None:
-        source = workload.folder / "incoming" / "ticks.ndjson"
-        with tempfile.TemporaryDirectory(prefix="penstock-against-") as scratch:
-            other = _child(str(against), str(source), str(batch_rows), scratch)
-        rate = other["events"] / other["seconds"]
-        ours = measured["events_per_second"]
-        say(f"  {against.name}: {rate:,.0f} events/s, {other['accepted']:,} accepted; ours is {ours / rate:.2f} of it")
-    return Run(batch_rows, measured, sizes, other)
+def _against(folder: Path, batch_rows: int, path: Path | None, ours: float, say: Say) -> dict[str, Any] | None:
+    """The other script's own figures, of the same file."""
+    if path is None:
+        return None
+    with tempfile.TemporaryDirectory(prefix="penstock-against-") as into:
+        other = script(path, folder / project.INPUT / "ticks.ndjson", batch_rows, into)
+    rate = other["events"] / other["seconds"]
+    say(f"  {path.name}: {rate:,.0f} events/s, {other['accepted']:,} accepted; ours is {ours / rate:.2f} of it")
+    return other
 
 
-def _child(*arguments: str) -> dict[str, Any]:
-    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise PenstockError(
-            f"{arguments[0]} failed: {done.stderr.strip()[-2000:]}", hint="Run it by itself to see more."
-        )
-    result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return result
-
-
-def _reconcile(workload: project.Workload, counts: dict[str, Any]) -> None:
-    """Every record ended where the simulator says that it must."""
-    got = {name: counts[name] for name in ("accepted", "quarantined", "duplicate")}
-    wanted = {name: workload.expected.get(name, 0) for name in got}
-    if counts["records"] != workload.events or counts["events"] != workload.events or got != wanted:
-        raise LawBroken(
-            f"{workload.events} records were written and must become {wanted}; they became {counts}",
-            hint="Run `penstock audit`.",
-        )
-
-
-def _audit(workload: project.Workload) -> dict[str, float]:
-    start = time.perf_counter()
-    report: Any = penstock.open(workload.folder).audit().as_json()
-    seconds = time.perf_counter() - start
-    found = report["pipelines"]["ticks"]["violations"]
-    if found:
-        raise LawBroken(f"the audit found {len(found)} violations, first: {found[0]}", hint="Run `penstock audit`.")
-    return {"seconds": seconds, "rows_per_second": workload.events / seconds}
-
-
-def _listed(values: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {value:,}" for name, value in sorted(values.items(), key=lambda item: str(item[0])))
+def lake_bytes(folder: Path) -> dict[str, int]:
+    """Bytes on disk by layer."""
+    sizes: dict[str, int] = {}
+    lake = folder / "lake"
+    for path in sorted(lake.rglob("*.parquet")):
+        if "_delta_log" not in path.parts:
+            layer = path.relative_to(lake).parts[0]
+            sizes[layer] = sizes.get(layer, 0) + path.stat().st_size
+    return sizes

@@ -1,0 +1,123 @@
+"""Measured parts that work beside each other: clients that push, a run that follows, a reader that watches.
+
+Each says `ready` when it is warm and takes its orders as lines on standard input. Times are those of the monotonic
+clock, which all processes of a machine share.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import threading
+import time
+from queue import Queue
+from typing import TYPE_CHECKING, Any
+
+import penstock
+from penstock.bench.project import RATE, market
+from penstock.model.batch import Disposition
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from penstock.run.context import BatchDone
+    from penstock.sources.worlds import Sent
+
+WATCH_PAUSE_SECONDS = 0.005
+"""Between two queries of the reader; what it adds to a latency is at most this and a query."""
+
+WATCH_SECONDS_MAX = 120.0
+"""How long the reader waits for the last record; beyond it the run has failed."""
+
+
+def push(folder: str, first: str, events: str, block: str) -> dict[str, Any]:
+    """Push records [first, first + events) in blocks, each when the one before is acknowledged."""
+    made = _blocks(int(first), int(events), int(block), RATE)
+    blocks = [sent.block["value"].to_pylist() for sent in made]
+    with penstock.open(folder).pusher() as pusher:
+        order("ready")
+        began = time.monotonic()
+        acknowledged, waits = 0, []
+        for values in blocks:
+            start = time.monotonic()
+            acknowledged += pusher.values(values).records
+            waits.append(time.monotonic() - start)
+        return {"began": began, "ended": time.monotonic(), "acknowledged": acknowledged, "waits": waits}
+
+
+def offer(folder: str, first: str, events: str, block: str, rate: str) -> dict[str, Any]:
+    """Push records [first, first + events) in blocks, each when it is due, whether or not others are through.
+
+    A push that takes long makes the next ones late, and their latency counts from when they were due.
+    """
+    offered = []
+    with penstock.open(folder).pusher() as pusher:
+        began = time.monotonic()
+        for number, sent in enumerate(_blocks(int(first), int(events), int(block), int(rate)), 1):
+            due = began + number * int(block) / int(rate)
+            while (left := due - time.monotonic()) > 0:
+                time.sleep(left)
+            places = pusher.records(sent.block)
+            acknowledged = time.monotonic()
+            accepted = sent.truth["expected"].to_numpy() == Disposition.ACCEPTED
+            offered.append((due, acknowledged, int(places.offsets[accepted].max()), int(places.offsets.max())))
+    return {"offered": offered}
+
+
+def follow(folder: str) -> dict[str, Any]:
+    """Run the pipeline until told to stop. Says `ready` after its first batch."""
+    stop = threading.Event()
+    durable: list[tuple[float, int]] = []
+
+    def obey() -> None:
+        order("ready")
+        stop.set()
+
+    def progress(done: BatchDone) -> None:
+        before = durable[-1][1] if durable else 0
+        durable.append((time.monotonic(), before + done.counts.records))
+        if not before:
+            threading.Thread(target=obey, daemon=True).start()
+
+    summary = penstock.open(folder).run(stop=stop, progress=progress)[0]
+    return {"durable": durable, "batches": summary.batches, "counts": dataclasses.asdict(summary.counts)}
+
+
+def watch(folder: str) -> dict[str, Any]:
+    """Ask silver, again and again, for the last record it holds, until it holds the one that standard input names."""
+    project = penstock.open(folder)
+    seen: list[tuple[float, int]] = [(time.monotonic(), -1)]
+
+    def look() -> None:
+        query = f"select max(_offset) as last from silver.ticks where _offset > {seen[-1][1]}"
+        last = project.sql(query)["last"][0].as_py()
+        if last is not None:
+            seen.append((time.monotonic(), last))
+
+    look()
+    orders: Queue[str] = Queue()
+    threading.Thread(target=lambda: orders.put(order("ready")), daemon=True).start()
+    queries = 0
+    while orders.empty():
+        look()
+        queries += 1
+        time.sleep(WATCH_PAUSE_SECONDS)
+    last = int(orders.get())
+    deadline = time.monotonic() + WATCH_SECONDS_MAX
+    while seen[-1][1] < last and time.monotonic() < deadline:
+        look()
+        time.sleep(WATCH_PAUSE_SECONDS)
+    return {"seen": seen, "queries": queries}
+
+
+def order(say: str) -> str:
+    """Say where this process is, and wait for the next line on standard input."""
+    sys.stdout.write(f"{say}\n")
+    sys.stdout.flush()
+    return sys.stdin.readline().strip()
+
+
+def _blocks(first: int, events: int, block: int, rate: int) -> Iterator[Sent]:
+    world = market(rate)
+    for start in range(first, first + events, block):
+        yield world.make(start, min(block, first + events - start))
