@@ -18,6 +18,10 @@ RECORD_BYTES_MAX = 16 * MIB
 BATCH_ROWS_MAX = 200_000
 """Rows in one batch. Larger ones gain little speed and cost memory; see benchmarks/README.md."""
 
+BATCH_ROWS_MIN = 20_000
+"""However long batches take, they are not made smaller than this: a batch costs about as much as 40,000 of its rows,
+whatever it holds, so on a busy machine ever smaller ones would only make what waits grow."""
+
 BATCH_BYTES_MAX = 128 * MIB
 """Raw bytes in one batch; bounds memory when records are large."""
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from penstock.limits import BATCH_SECONDS_TARGET
+from penstock.limits import BATCH_ROWS_MIN, BATCH_SECONDS_TARGET
 from penstock.model.columns import INGESTED_AT, OFFSET, PARTITION, SOURCE, TIMESTAMP
 from penstock.run.protocol import Batch
 from penstock.run.rows import micros
@@ -19,10 +19,6 @@ if TYPE_CHECKING:
     from penstock.run.context import Clock
     from penstock.sources.contract import Source
 
-BATCH_ROWS_MIN = 1_000
-"""However slow batches are, they are not made smaller than this."""
-
-
 class BatchSize:
     """How many rows the next batch may have: what takes about BATCH_SECONDS_TARGET, or with `fixed` what was asked."""
 
@@ -32,7 +28,7 @@ class BatchSize:
         self.rows = rows_max
 
     def took(self, rows: int, seconds: float) -> None:
-        """Learn from a batch that passed through; small ones say little about the cost of a row."""
+        """Learn from a batch that passed through; one below the least size says nothing about the cost of a row."""
         if self._fixed or rows < BATCH_ROWS_MIN or seconds <= 0:
             return
         wanted = int(rows * BATCH_SECONDS_TARGET / seconds)
