@@ -246,7 +246,9 @@ def as_records(data: Any) -> pa.Table:
     if isinstance(data, pa.Table):
         return pa.table({"value": _json_of(data)})
     try:
-        items = [_record(item) for item in data]
+        items = list(data)
+        if set(map(type, items)) != {bytes}:  # records as they are need no look at each: a third of a push's CPU time
+            items = [_record(item) for item in items]
     except (TypeError, orjson.JSONEncodeError) as error:
         raise UsageError(
             f"cannot push {type(data).__name__}: {error}",
