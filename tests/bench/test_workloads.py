@@ -123,7 +123,7 @@ def test_peak_memory_is_the_childs_own(tmp_path):
     project.one_file(tmp_path, 1_000)
     held = np.ones(1 << 27, np.uint8)
     held = np.concatenate([held] * 8)
-    measured = measuring.child("run", tmp_path, 0)
+    measured = measuring.child("run", tmp_path, 1_000)
     assert measured["peak_bytes"] < len(held) < peak_bytes()
 
 

@@ -69,12 +69,12 @@ class Mapped:
 
 
 def run(folder: str, batch_rows: str) -> dict[str, Any]:
-    """Run the project's pipelines once, in batches of `batch_rows`; 0 leaves the size to the product."""
+    """Run the project's pipelines once, in batches of `batch_rows` whatever they take."""
     project = penstock.open(folder)
     processor, mapped = ProcessorTime(), Mapped()
     before = cpu_seconds()
     start = time.perf_counter()
-    summary = project.run_once(batch_rows=int(batch_rows) or None, after_step=processor.after_step)[0]
+    summary = project.run_once(batch_rows=int(batch_rows), after_step=processor.after_step)[0]
     seconds = time.perf_counter() - start
     taken = cpu_seconds() - before
     by_step = dict(processor.seconds)

@@ -25,7 +25,7 @@ from penstock.bench.measuring import (
     say_run,
     scratch,
 )
-from penstock.limits import KEY_INDEX_BYTES_MAX
+from penstock.limits import BATCH_ROWS_MAX, KEY_INDEX_BYTES_MAX
 from penstock.model.batch import Disposition
 from penstock.sources.noise import draw, unit
 from penstock.sources.worlds import START_US
@@ -72,7 +72,7 @@ def main(options: Options, say: Say) -> dict[str, Any]:
             f"workload: {planted.events:,} records of {planted.bytes_per_event:.0f} bytes within one day, in {FILES} "
             f"files; planted: {listed(planted.faults)}"
         )
-        measured = child("run", folder, 0)
+        measured = child("run", folder, BATCH_ROWS_MAX)
         reconcile(planted, measured["counts"])
         measured["events_per_second"] = planted.events / measured["seconds"]
         say(

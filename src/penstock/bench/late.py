@@ -15,6 +15,7 @@ import penstock
 from penstock.bench import project
 from penstock.bench.measuring import Options, Say, audited, child, listed, reconcile, say_audit, say_run, scratch
 from penstock.errors import LawBroken
+from penstock.limits import BATCH_ROWS_MAX
 from penstock.sources.worlds import Sent
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def _file(folder: Path, number: int) -> Path:
 
 
 def _run(folder: Path, planted: project.Planted, options: Options, say: Say) -> dict[str, Any]:
-    measured = child("run", folder, 0)
+    measured = child("run", folder, BATCH_ROWS_MAX)
     reconcile(planted, measured["counts"])
     measured["events_per_second"] = planted.events / measured["seconds"]
     say(f"{folder.name}: {measured['events_per_second']:,.0f} events/s")

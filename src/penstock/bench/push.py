@@ -14,6 +14,7 @@ import numpy as np
 from penstock.bench import project
 from penstock.bench.measuring import Beside, Options, Say, audited, child, listed, reconcile, say_audit, scratch
 from penstock.errors import check
+from penstock.limits import BATCH_ROWS_MAX
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,7 +47,7 @@ def _run(planted: project.Planted, clients: int, options: Options, say: Say) -> 
     with scratch() as folder:
         project.declare(folder, project.PUSH)
         pushed = _pushed(folder, planted.events // clients, clients)
-        absorbed = child("run", folder, 0)
+        absorbed = child("run", folder, BATCH_ROWS_MAX)
         acknowledged = sum(client["acknowledged"] for client in pushed)
         check(acknowledged == planted.events, f"{acknowledged} records were acknowledged, not {planted.events}")
         reconcile(planted, absorbed["counts"])

@@ -58,7 +58,7 @@ def memory(options: Options, say: Say) -> dict[str, Any]:
     with scratch() as folder:
         planted = project.one_file(folder, options.events or MEMORY_EVENTS)
         _say_workload(say, planted)
-        measured = _measured(folder, planted, 0)
+        measured = _measured(folder, planted, BATCH_ROWS_MAX)
         say(f"peak memory: {megabytes(measured['peak_bytes'])} at {measured['events_per_second']:,.0f} events/s")
         say_run(say, measured)
         if options.audit:
