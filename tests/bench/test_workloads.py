@@ -23,7 +23,7 @@ FIGURE = {
     "ticks": "batches of 4,000: ",
     "late": "late against ordered: ",
     "keys": "peak memory: ",
-    "latency": "due -> in the answer of a query: ",
+    "latency": "  due -> in the answer of a query: ",
     "push": "2 clients: ",
 }
 
@@ -32,6 +32,7 @@ FIGURE = {
 def small(tmp_path, monkeypatch):
     monkeypatch.setattr(latency, "RATE", 4_000)
     monkeypatch.setattr(latency, "WARM_SECONDS", 1.0)
+    monkeypatch.setattr(latency, "INTERVALS_MS", (250,))
     monkeypatch.setattr(push, "CLIENTS", (1, 2))
     monkeypatch.setattr(measuring.tempfile, "tempdir", str(tmp_path))
 

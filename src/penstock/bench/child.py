@@ -81,7 +81,6 @@ def run(folder: str, batch_rows: str) -> dict[str, Any]:
     return {
         "seconds": seconds,
         "cpu_seconds": taken,
-        "peak_bytes": peak_bytes(),
         "mapped_peak_bytes": mapped.resident_peak,
         "spilled_bytes": mapped.spilled_peak,
         "batches": summary.batches,
@@ -100,7 +99,6 @@ def audit(folder: str) -> dict[str, Any]:
     return {
         "seconds": time.perf_counter() - start,
         "cpu_seconds": cpu_seconds() - before,
-        "peak_bytes": peak_bytes(),
         "violations": [found for pipeline in report["pipelines"].values() for found in pipeline["violations"]],
     }
 
@@ -135,5 +133,11 @@ PARTS: dict[str, Callable[..., dict[str, Any]]] = {
 }
 
 
+def main(part: str, *arguments: str) -> None:
+    """Run a part; it may know better than the whole process what its CPU time was."""
+    measured = PARTS[part](*arguments)
+    json.dump({"cpu_seconds": cpu_seconds(), "peak_bytes": peak_bytes()} | measured, sys.stdout)
+
+
 if __name__ == "__main__":
-    json.dump(PARTS[sys.argv[1]](*sys.argv[2:]), sys.stdout)
+    main(*sys.argv[1:])

@@ -99,11 +99,12 @@ class Planted:
         _count(self.expected, sent.truth["expected"])
 
 
-def declare(folder: Path, source: str) -> None:
-    """Write the project: settings, the ticks pipeline over `source`, its reference."""
+def declare(folder: Path, source: str, **limits: int) -> None:
+    """Write the project: settings (`limits` where they are not the default), the ticks pipeline, its reference."""
     (folder / "pipelines").mkdir(parents=True)
     (folder / INPUT).mkdir()
-    (folder / "penstock.yaml").write_text("lake: lake\n")
+    set_limits = "".join(f"  {name}: {value}\n" for name, value in limits.items())
+    (folder / "penstock.yaml").write_text("lake: lake\n" + ("limits:\n" + set_limits if limits else ""))
     (folder / "pipelines" / "ticks.yaml").write_text(PIPELINE.replace("SOURCE", source))
     rows = "".join(f"INST-{at:05d},{CURRENCIES[at % len(CURRENCIES)]}\n" for at in range(INSTRUMENTS))
     (folder / "instruments.csv").write_text("instrument_id,currency\n" + rows)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from penstock.run.context import Clock
     from penstock.sources.contract import Source
 
+
 class BatchSize:
     """How many rows the next batch may have: what takes about BATCH_SECONDS_TARGET, or with `fixed` what was asked."""
 
