@@ -365,7 +365,7 @@ def test_deleted_between_two_runs(name: str, tmp_path: Path) -> None:
     (folder / "pipelines" / "p.yaml").write_text(LENIENT)
     found = attacked.absorb(folder)
     kept = len(found.accepted) - 1
-    assert kept in (200, 300)
+    assert kept in (200, 300, 400)  # batches overlap: bronze may be two ahead of the ledger
     assert ids(found) == [*range(kept), LAST]
 
 

@@ -146,7 +146,7 @@ def tidy(lake: Lake) -> None:
     for name in lake.tables():
         table = lake.table(name)
         assert table is not None
-        clean_log(table, log_kept_days=1, now=later, absorbed=("meters", absorbed))
+        clean_log(table, log_kept_days=1, kept_days=1, now=later, absorbed=("meters", absorbed))
 
 
 # -- the states -------------------------------------------------------------------------------------------------------
