@@ -75,7 +75,8 @@ def test_the_whole_query_gets_only_what_is_left(refining: Refining, runs: Runs) 
     assert (sorted(runs.plain), runs.whole) == ([5_000, 5_000], [1_000])
 
 
-def test_few_records_are_not_worth_two_queries(refining: Refining, runs: Runs) -> None:
+def test_few_records_are_not_worth_two_queries(refining: Refining, runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("penstock.engines.embedded.refining.PLAIN_ROWS_MIN", PLAIN_ROWS_MIN)
     assert events(refining, [plain(number) for number in range(PLAIN_ROWS_MIN - 1)]).num_rows == PLAIN_ROWS_MIN - 1
     assert (runs.plain, runs.whole) == ([], [PLAIN_ROWS_MIN - 1])
 
