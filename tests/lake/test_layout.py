@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.errors import InvariantBroken, UsageError
+from penstock.errors import InvariantBroken, LakeCorrupt, UsageError
 from penstock.lake import layout
 from penstock.model.types import SIMPLE_KINDS, ColumnType
 
@@ -78,6 +78,20 @@ def test_a_spec_survives_the_tables_configuration() -> None:
         assert layout.TableSpec.stored(spec.name, spec.schema, spec.properties()) == spec
     with pytest.raises(UsageError, match="silver/s"):
         layout.TableSpec.stored("silver/s", spec.schema, {})
+
+
+def test_a_flipped_bit_of_the_configuration_is_told() -> None:
+    """A partition column by another name would read as null."""
+    spec = layout.silver_spec("s", [], "_timestamp")
+    properties = spec.properties()
+    for name, text in properties.items():
+        for changed in (
+            {**properties, name: chr(ord(text[0]) ^ 1) + text[1:]},
+            {**properties, name: text[:-3] + chr(ord(text[-3]) ^ 1) + text[-2:]},
+            {other: kept for other, kept in properties.items() if other != name},
+        ):
+            with pytest.raises(LakeCorrupt, match="silver/s"):
+                layout.TableSpec.stored("silver/s", spec.schema, changed)
 
 
 def test_additions_are_new_columns_only() -> None:

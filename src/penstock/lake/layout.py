@@ -7,6 +7,7 @@ become large ones in `maintenance.py`.
 from __future__ import annotations
 
 import json
+import zlib
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from penstock.errors import InvariantBroken, UsageError, check
+from penstock.errors import InvariantBroken, LakeCorrupt, UsageError, check
 from penstock.model import columns as names
 from penstock.model.types import ColumnType
 
@@ -174,19 +175,29 @@ class TableSpec:
         if self.partition is not None:
             rule = self.partition
             text["penstock.partition"] = json.dumps([rule.column, rule.source, rule.grain.value])
-        return text
+        return text | {_CHECK: _check_of(text)}
 
     @classmethod
     def stored(cls, name: str, schema: pa.Schema, properties: Mapping[str, str]) -> TableSpec:
-        """The spec of a stored table: its schema with what `properties` kept in its configuration."""
-        try:
-            sort, stats = json.loads(properties["penstock.sort"]), json.loads(properties["penstock.stats"])
-            rule = json.loads(properties.get("penstock.partition", "null"))
-        except (KeyError, ValueError) as error:
+        """The spec of a stored table: its schema with what `properties` kept in its configuration.
+
+        Raises:
+            UsageError: the table is not one of ours.
+            LakeCorrupt: the configuration is not what was written.
+        """
+        text = {key: value for key, value in properties.items() if key.startswith("penstock.") and key != _CHECK}
+        if not text:
             raise UsageError(
-                f"{name} is a Delta table, but not one that Penstock wrote ({error})",
+                f"{name} is a Delta table, but not one that Penstock wrote",
                 hint="Choose another lake folder, or move that table out of it.",
-            ) from error
+            )
+        if properties.get(_CHECK) != _check_of(text):
+            raise LakeCorrupt(
+                f"{name}: what the log says of its order and partition is not what was written",
+                hint="Restore the table's _delta_log from a backup or a replica of the lake.",
+            )
+        sort, stats = json.loads(text["penstock.sort"]), json.loads(text["penstock.stats"])
+        rule = json.loads(text.get("penstock.partition", "null"))
         partition = None if rule is None else PartitionRule(rule[0], rule[1], Grain(rule[2]))
         return cls(name, schema, partition, tuple(sort), tuple(stats))
 
@@ -207,6 +218,14 @@ class TableSpec:
                     hint="A stored column keeps its type; give the new one another name.",
                 )
         return tuple(added)
+
+
+_CHECK = "penstock.check"
+"""In a table's configuration: a digest of our other entries there. Nothing else notices a flipped bit in them."""
+
+
+def _check_of(text: Mapping[str, str]) -> str:
+    return f"{zlib.crc32(json.dumps(text, sort_keys=True).encode()):08x}"
 
 
 def _per_distinct(values: np.ndarray, valid: np.ndarray, texts: dict[int, str]) -> pa.Array:
