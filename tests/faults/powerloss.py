@@ -168,7 +168,8 @@ def kind_of(state: State) -> str:
 def chosen(storage: PowerLossStorage, count: int, seed: int) -> list[State]:
     """States of the whole story, of each kind as many as there are of the others, as far as there are."""
     by_kind: defaultdict[str, list[State]] = defaultdict(list)
-    for state in distinct_states(storage.moments, seed=seed, limit=STATES_PER_MOMENT):
+    limit = max(STATES_PER_MOMENT, 2 * count // len(storage.moments))
+    for state in distinct_states(storage.moments, seed=seed, limit=limit):
         by_kind[kind_of(state)].append(state)
     draw = random.Random(seed)
     for found in by_kind.values():

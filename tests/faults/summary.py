@@ -31,6 +31,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         return
     terminalreporter.section("faults")
     for name, value in sorted(sums.items()):
-        terminalreporter.write_line(f"{name:<44}{value:>9,}")
-    terminalreporter.write_line(f"{'seeds':<44}{', '.join(sorted(seeds)):>9}")
-    terminalreporter.write_line(f"{'tests in which a law was broken':<44}{failed:>9,}")
+        terminalreporter.write_line(f"{name:<52}{value:>9,}")
+    if seeds:
+        terminalreporter.write_line(f"{'seeds':<52}{', '.join(sorted(seeds)):>9}")
+    terminalreporter.write_line(f"{'tests in which a law was broken':<52}{failed:>9,}")

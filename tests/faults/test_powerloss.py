@@ -44,7 +44,7 @@ KINDS = {
 
 @pytest.mark.parametrize(
     ("source", "seed", "count"),
-    [(powerloss.PUSH, 1, 150), (powerloss.PUSH, 2, 150), (powerloss.FILES, 3, 120)],
+    [(powerloss.PUSH, 1, 190), (powerloss.PUSH, 2, 190), (powerloss.FILES, 3, 130)],
     ids=["push-1", "push-2", "files-3"],
 )
 def test_every_state_is_put_right_by_a_normal_run(
@@ -65,7 +65,7 @@ def test_every_state_is_put_right_by_a_normal_run(
     record_property("faults: states after a power loss", len(states))
     for kind, found in Counter(map(powerloss.kind_of, states)).items():
         record_property(f"faults: ... while writing {kind}", found)
-    assert powerloss.problems(states, tmp_path, source, audit_every=1 if MORE else 4) == []
+    assert powerloss.problems(states, tmp_path, source, audit_every=1 if MORE else 5) == []
 
 
 def test_without_syncs_it_would_lose_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

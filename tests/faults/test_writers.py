@@ -16,7 +16,7 @@ import pytest
 from faults import world
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 pytestmark = pytest.mark.integration
@@ -49,6 +49,11 @@ def paused(folder: Path, places: list[str], operation: int = 0) -> Iterator[subp
     finally:
         child.kill()
         child.communicate(timeout=60)
+
+
+@pytest.fixture(autouse=True)
+def counted(record_property: Callable[[str, object], None]) -> None:
+    record_property("faults: rival writers", 1)
 
 
 def go_on(child: subprocess.Popen[str]) -> tuple[int, str]:

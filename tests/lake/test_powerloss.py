@@ -23,6 +23,7 @@ from penstock.model.types import ColumnType
 from penstock.testing.powerloss import PowerLossStorage, State, distinct_states
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from penstock.lake.table import Table
@@ -160,18 +161,25 @@ def sampled(storage: PowerLossStorage, limit: int) -> list[State]:
     return random.Random(7).sample(found, min(limit, len(found)))
 
 
-def test_states_a_power_loss_leaves_are_recovered_without_a_loss(tmp_path: Path) -> None:
+def test_states_a_power_loss_leaves_are_recovered_without_a_loss(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     storage = recorded(tmp_path / "lake")
     found = sampled(storage, STATES_MAX)
     assert len(found) == STATES_MAX
+    record_property("faults: states of three tables after a power loss", len(found))
     problems = [problem for number, state in enumerate(found) if (problem := tried(state, tmp_path / f"state{number}"))]
     assert problems == []
 
 
 @pytest.mark.integration
-def test_all_states_a_power_loss_leaves_are_recovered_without_a_loss(tmp_path: Path) -> None:
+def test_all_states_a_power_loss_leaves_are_recovered_without_a_loss(
+    tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     storage = recorded(tmp_path / "lake")
-    for number, state in enumerate(sampled(storage, 1 << 30)):
+    found = sampled(storage, 1 << 30)
+    record_property("faults: states of three tables after a power loss", len(found))
+    for number, state in enumerate(found):
         assert tried(state, tmp_path / f"state{number}") == ""
 
 
