@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from penstock.lake import layout, log
 from penstock.lake.cuts import Cut, cut, time_text
 from penstock.lake.ledger import Ledger
 from penstock.lake.references import References
+from penstock.lake.vacuum import clean_log
 from penstock.model.batch import BatchCounts, LedgerRow, Pins
 from penstock.model.columns import BATCH
 
@@ -190,6 +192,34 @@ def test_gold_that_is_no_longer_kept_names_the_oldest_cut(pipes: tuple[Pipe, Pip
     with pytest.raises(UsageError, match=r"as of batch 1 of a is no longer kept") as caught:
         found.table("gold/g_a")
     assert caught.value.hint == "The oldest cut there is: --as-of 3 (1970-01-01T00:00:30Z)."
+
+
+def test_gold_is_read_from_its_history_as_long_as_that_is_kept(pipes: tuple[Pipe, Pipe], tmp_path: Path) -> None:
+    pipe, gold = pipes[0], pipes[0].tables[3]
+    made = [1, 2, 3]
+
+    def shorten(days: int) -> None:
+        gold.checkpoint()
+        now = time.time_ns() // 1000 + days * 86_400 * SECOND
+        assert clean_log(gold, log_kept_days=1, kept_days=7, now=now).entries > 3
+        assert len(log.list_log(gold.storage, gold.name).entries) == 1
+
+    for last in (6, 8):
+        for batch in range(last - 1, last + 1):
+            pipe.run(batch, batch * 10 * SECOND)
+            made.append(batch)
+        if last == 6:
+            shorten(2)
+    for batch in made:
+        assert batches(cut(open_lake(tmp_path), batch, "a"), "gold/g_a") == [batch]
+    for batch in (9, 10):
+        pipe.run(batch, batch * 10 * SECOND)
+    shorten(10)
+    with pytest.raises(UsageError, match="as of batch 3 of a is no longer kept") as caught:
+        cut(open_lake(tmp_path), 3, "a").table("gold/g_a")
+    assert caught.value.hint == "The oldest cut there is: --as-of 6 (1970-01-01T00:01:00Z)."
+    for batch in (6, 7, 8, 9, 10):
+        assert batches(cut(open_lake(tmp_path), batch, "a"), "gold/g_a") == [batch]
 
 
 def test_gold_whose_files_were_deleted_is_no_longer_kept(pipes: tuple[Pipe, Pipe], tmp_path: Path) -> None:

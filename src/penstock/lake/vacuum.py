@@ -22,7 +22,7 @@ from penstock.lake import history, log
 from penstock.lake.checkpoint import ASIDE_FOLDER
 from penstock.lake.positions import checkpoint_txns
 from penstock.lake.storage import TEMPORARY_MARK
-from penstock.limits import CHECKPOINT_SPACING_VERSIONS, LOG_ENTRIES_MAX, LOG_KEPT_SECONDS_MIN
+from penstock.limits import CHECKPOINT_SPACING_VERSIONS, KEPT_DAYS, LOG_ENTRIES_MAX, LOG_KEPT_SECONDS_MIN
 from penstock.model.columns import batch_txn
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ def clean_log(
     table: Table,
     *,
     log_kept_days: int,
-    kept_days: int,
+    kept_days: int = KEPT_DAYS,
     now: int,
     never_above: int | None = None,
     absorbed: tuple[str, int] | None = None,
