@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from penstock.bench import keys, late, latency, push, ticks
+from penstock.bench import growth, keys, late, latency, push, ticks
 from penstock.bench.measuring import Options, Say, versions
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ WORKLOADS = {
     "keys": Workload("peak memory with 50 million keys in one bucket", keys.main),
     "latency": Workload("from a push that is due to the answer of a query, at 50,000 events/s", latency.main),
     "push": Workload("acknowledged pushes of 1,000 records, from one client and from four", push.main),
+    "growth": Workload("a batch, and a restart, after 100,000 batches against the first 50", growth.main),
     "memory": Workload("peak memory of a run over ten million events, and of its audit", ticks.memory),
 }
 """Name -> workload, in the order of `penstock bench all`."""

@@ -42,12 +42,12 @@ def write_checkpoint(storage: Storage, table: str, handle: Handle) -> int:
     except (FileNotFoundError, LakeCorrupt):
         pass  # there is none to keep
     handle.checkpoint()
-    _name_checkpoint(storage, table, version, orjson.loads(storage.read(log.hint_path(table))))
+    name_checkpoint(storage, table, version, orjson.loads(storage.read(log.hint_path(table))))
     check(storage.size(path) is not None, f"{path} was not written")
     return version
 
 
-def _name_checkpoint(storage: Storage, table: str, version: int, body: Mapping[str, object]) -> None:
+def name_checkpoint(storage: Storage, table: str, version: int, body: Mapping[str, object]) -> None:
     """Make a checkpoint durable, then name it in `_last_checkpoint` with its digest."""
     path = log.checkpoint_path(table, version)
     storage.sync(path)
@@ -132,7 +132,7 @@ def repair_checkpoints(storage: Storage, table: str, examined: Examined) -> list
         write_checkpoint(storage, table, Handle.open(storage.uri(table), table))
     elif examined.good >= 0:
         actions = pq.read_metadata(storage.uri(log.checkpoint_path(table, examined.good))).num_rows
-        _name_checkpoint(storage, table, examined.good, {"version": examined.good, "size": actions})
+        name_checkpoint(storage, table, examined.good, {"version": examined.good, "size": actions})
     else:
         storage.delete(log.hint_path(table))
         storage.sync_folder(log.log_folder(table))

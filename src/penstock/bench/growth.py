@@ -1,0 +1,184 @@
+"""Growth: the cost of a batch after a hundred thousand batches against the first ones, and a start with all of that.
+
+Two lakes get the same ticks in turns; one of them has a past (`testing/aged.py`). Then the old one is filled, killed in
+the middle of a batch and started again: the clock runs from the start of the process until its first new batch is in
+the ledger.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from itertools import pairwise
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import penstock
+from penstock.bench.measuring import Options, Say, scratch
+from penstock.errors import LawBroken, PenstockError
+from penstock.testing.aged import age
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PIPELINE = """\
+pipeline: ticks
+source:
+  simulate: {world: market, rate: 10000, events: EVENTS}
+  format: json
+silver:
+  table: ticks
+  key: [instrument_id, venue, sequence]
+  unique_within: 1 day
+  event_time: event_time
+  late_after: 10 seconds
+  columns:
+    instrument_id: {type: string, required: true}
+    venue: {type: string, required: true}
+    sequence: {type: int64, required: true}
+    event_time: {type: timestamp, from: ts, unit: ms, required: true}
+    price: {type: "decimal(18,8)", required: true}
+    quantity: {type: float64}
+  rules:
+    sane_price: {check: price between -500 and 1e6}
+    sane_quantity: {check: quantity > 0}
+gold:
+  bars_1m:
+    window: 1 minute
+    by: [instrument_id]
+    measures: {open: first(price), high: max(price), low: min(price), close: last(price), trades: count()}
+"""
+PAST = 100_000
+EVENTS = 5_000_000
+BATCH_ROWS = 20_000
+ROUNDS = 2
+BATCHES = 26
+"""Batches in a turn. The first one pays for the start and is not counted."""
+
+
+def main(options: Options, say: Say) -> dict[str, Any]:
+    """Batch time of both lakes, live files, and seconds of a restart.
+
+    Raises:
+        LawBroken: the counts do not reconcile, or the audit finds a violation.
+    """
+    rows = options.events or EVENTS
+    with scratch() as folder:
+        say(
+            f"workload: ticks in batches of {BATCH_ROWS:,}, into a lake without a past and one of {PAST:,} batches; "
+            f"then {rows:,} rows, a kill within a batch, and a start"
+        )
+        fresh, old = _Project(folder / "fresh"), _Project(folder / "old")
+        for project in (fresh, old):
+            project.run(BATCH_ROWS)
+        age(penstock.open(old.folder).lake, "ticks", PAST, time.time_ns() // 1000)
+        turns = [(project, project.run(BATCH_ROWS * BATCHES)) for _ in range(ROUNDS) for project in (fresh, old)]
+        times = {
+            name: _batch_times([turn for other, turn in turns if other is project])
+            for name, project in (("fresh", fresh), ("old", old))
+        }
+        live_files = max(fresh.live_files(), old.live_files())
+        restart = _restart(old, rows)
+        for project in (fresh, old):
+            project.reconcile(audit=options.audit)
+    ratio = {unit: times["old"][unit] / times["fresh"][unit] for unit in ("seconds", "cpu_seconds")}
+    say(f"  rows: {old.events:,} records and {PAST:,} batches of the past reconcile" + ", no violation" * options.audit)
+    for name, found in times.items():
+        say(f"  {name}: {found['seconds'] * 1e3:.1f} ms a batch, {found['cpu_seconds'] * 1e3:.1f} ms of CPU")
+    say(f"old against fresh: {ratio['seconds']:.3f} by time, {ratio['cpu_seconds']:.3f} by CPU time")
+    say(f"live files of the largest table: {live_files}")
+    say(f"restart: {restart:.2f} s until the first new batch is in the ledger")
+    return {
+        "workload": {"events": old.events, "batches_of_the_past": PAST},
+        **times,
+        "ratio": ratio,
+        "live_files": live_files,
+        "restart_seconds": restart,
+    }
+
+
+def _batch_times(turns: list[dict[str, Any]]) -> dict[str, float]:
+    """The median time between two batches in the ledger, without the drain, and the mean CPU time of a batch."""
+    gaps = [after - before for turn in turns for before, after in pairwise(turn["done"][:-1])]
+    return {"seconds": median(gaps), "cpu_seconds": sum(turn["cpu_seconds"] for turn in turns) / len(gaps)}
+
+
+def _restart(project: _Project, rows: int) -> float:
+    project.run(max(BATCH_ROWS, rows - project.events), batch_rows=200_000)
+    project.run(BATCH_ROWS * 6, kill="silver")
+    started = time.time()
+    return float(project.run(BATCH_ROWS * 2)["first_new"] - started)
+
+
+class _Project:
+    """A project that gets more events with each run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.events = 0
+        (folder / "pipelines").mkdir(parents=True)
+        (folder / "penstock.yaml").write_text("lake: lake\n")
+
+    def run(self, events: int, batch_rows: int = BATCH_ROWS, kill: str = "") -> dict[str, Any]:
+        """Absorb so many more events in a process of its own, which may be killed in its third batch."""
+        self.events += events
+        text = PIPELINE.replace("EVENTS", str(self.events))
+        (self.folder / "pipelines" / "ticks.yaml").write_text(text)
+        command = [sys.executable, "-m", "penstock.bench.growth", str(self.folder), str(batch_rows), kill]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != (-signal.SIGKILL if kill else 0):
+            raise PenstockError(f"the run failed: {done.stderr.strip()[-2000:]}", hint="Run it by itself to see more.")
+        result: dict[str, Any] = {} if kill else json.loads(done.stdout.splitlines()[-1])
+        return result
+
+    def live_files(self) -> int:
+        """Live files of the table that has the most."""
+        lake = penstock.open(self.folder).lake
+        return max(len(table.files()) for name in lake.tables() if (table := lake.table(name)) is not None)
+
+    def reconcile(self, *, audit: bool) -> None:
+        """Every record is in bronze, and every event in silver or rejects."""
+        project = penstock.open(self.folder)
+        sql = (
+            "SELECT (SELECT count(*) FROM bronze.ticks) AS bronze, (SELECT count(*) FROM silver.ticks) + "
+            "(SELECT count(*) FROM rejects.ticks) AS settled"
+        )
+        [found] = project.sql(sql).to_pylist()
+        if found != {"bronze": self.events, "settled": self.events}:
+            raise LawBroken(f"{self.events} records were made, and there are {found}", hint="Run `penstock audit`.")
+        report: Any = project.audit().as_json() if audit else {"pipelines": {"ticks": {"violations": []}}}
+        violations = report["pipelines"]["ticks"]["violations"]
+        if violations:
+            raise LawBroken(f"the audit found {violations[0]}", hint="Run `penstock audit`.")
+
+
+def child(folder: str, batch_rows: str, kill: str = "") -> None:
+    """Run the project once and print when its batches were in the ledger, and what they took."""
+    made: list[int] = []
+    done: list[float] = []
+    processor: list[float] = []
+    first_new: list[float] = []
+
+    def after_step(step: str, batch: int) -> None:
+        if step == "bronze":
+            made.append(batch)
+        if step == kill and len(made) >= 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if step == "ledger" and batch in made:
+            usage = resource.getrusage(resource.RUSAGE_SELF)
+            done.append(time.monotonic())
+            processor.append(usage.ru_utime + usage.ru_stime)
+            first_new.append(time.time())
+
+    penstock.open(folder).run(once=True, keep_open=bool(kill), batch_rows=int(batch_rows), after_step=after_step)
+    figures = {"done": done, "cpu_seconds": processor[-1] - processor[0], "first_new": first_new[0]}
+    sys.stdout.write(json.dumps(figures) + "\n")
+
+
+if __name__ == "__main__":
+    child(*sys.argv[1:])
