@@ -92,27 +92,30 @@ def main(options: Options, say: Say) -> dict[str, Any]:
         say(f"  {name}: {found['seconds'] * 1e3:.1f} ms a batch, {found['cpu_seconds'] * 1e3:.1f} ms of CPU")
     say(f"old against fresh: {ratio['seconds']:.3f} by time, {ratio['cpu_seconds']:.3f} by CPU time")
     say(f"live files of the largest table: {live_files}")
-    say(f"restart: {restart:.2f} s until the first new batch is in the ledger")
+    took = f"{restart['seconds']:.2f} s, {restart['cpu_seconds']:.2f} s of CPU"
+    say(f"restart: {took} until the first new batch is in the ledger")
     return {
         "workload": {"events": old.events, "batches_of_the_past": PAST},
         **times,
         "ratio": ratio,
         "live_files": live_files,
-        "restart_seconds": restart,
+        "restart": restart,
     }
 
 
 def _batch_times(turns: list[dict[str, Any]]) -> dict[str, float]:
     """The median time between two batches in the ledger, without the drain, and the mean CPU time of a batch."""
     gaps = [after - before for turn in turns for before, after in pairwise(turn["done"][:-1])]
-    return {"seconds": median(gaps), "cpu_seconds": sum(turn["cpu_seconds"] for turn in turns) / len(gaps)}
+    processor = sum(turn["processor"][-2] - turn["processor"][0] for turn in turns)
+    return {"seconds": median(gaps), "cpu_seconds": processor / len(gaps)}
 
 
-def _restart(project: _Project, rows: int) -> float:
+def _restart(project: _Project, rows: int) -> dict[str, float]:
     project.run(max(BATCH_ROWS, rows - project.events), batch_rows=200_000)
     project.run(BATCH_ROWS * 6, kill="silver")
     started = time.time()
-    return float(project.run(BATCH_ROWS * 2)["first_new"] - started)
+    began = project.run(BATCH_ROWS * 2)
+    return {"seconds": began["done"][0] - started, "cpu_seconds": began["processor"][0]}
 
 
 class _Project:
@@ -124,12 +127,13 @@ class _Project:
         (folder / "pipelines").mkdir(parents=True)
         (folder / "penstock.yaml").write_text("lake: lake\n")
 
-    def run(self, events: int, batch_rows: int = BATCH_ROWS, kill: str = "") -> dict[str, Any]:
-        """Absorb so many more events in a process of its own, which may be killed in its third batch."""
+    def run(self, events: int, batch_rows: int = 0, kill: str = "") -> dict[str, Any]:
+        """Absorb so many more events in a process of its own, which may be killed in its third batch. A batch has
+        BATCH_ROWS unless told otherwise."""
         self.events += events
         text = PIPELINE.replace("EVENTS", str(self.events))
         (self.folder / "pipelines" / "ticks.yaml").write_text(text)
-        command = [sys.executable, "-m", "penstock.bench.growth", str(self.folder), str(batch_rows), kill]
+        command = [sys.executable, "-m", "penstock.bench.growth", str(self.folder), str(batch_rows or BATCH_ROWS), kill]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != (-signal.SIGKILL if kill else 0):
             raise PenstockError(f"the run failed: {done.stderr.strip()[-2000:]}", hint="Run it by itself to see more.")
@@ -158,11 +162,10 @@ class _Project:
 
 
 def child(folder: str, batch_rows: str, kill: str = "") -> None:
-    """Run the project once and print when its batches were in the ledger, and what they took."""
+    """Run the project once and print when its batches were in the ledger, and the CPU seconds until then."""
     made: list[int] = []
     done: list[float] = []
     processor: list[float] = []
-    first_new: list[float] = []
 
     def after_step(step: str, batch: int) -> None:
         if step == "bronze":
@@ -171,12 +174,11 @@ def child(folder: str, batch_rows: str, kill: str = "") -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         if step == "ledger" and batch in made:
             usage = resource.getrusage(resource.RUSAGE_SELF)
-            done.append(time.monotonic())
+            done.append(time.time())
             processor.append(usage.ru_utime + usage.ru_stime)
-            first_new.append(time.time())
 
     penstock.open(folder).run(once=True, keep_open=bool(kill), batch_rows=int(batch_rows), after_step=after_step)
-    figures = {"done": done, "cpu_seconds": processor[-1] - processor[0], "first_new": first_new[0]}
+    figures = {"done": done, "processor": processor}
     sys.stdout.write(json.dumps(figures) + "\n")
 
 
