@@ -8,9 +8,10 @@ import pytest
 
 from penstock import bench
 from penstock.bench import keys, latency, measuring, project, push
-from penstock.bench.child import peak_bytes
+from penstock.bench.child import Mapped, peak_bytes
 from penstock.cli.main import run
 from penstock.errors import LawBroken, PenstockError
+from penstock.run.keys import KeyBlock, KeyIndex
 
 SMALL = {
     "ticks": bench.Options(events=6_000, batch_rows=(4_000,)),
@@ -46,6 +47,7 @@ def test_a_workload_reconciles_and_says_its_figure(name, tmp_path):
     assert "planted: " in said[0]
     assert json.loads(json.dumps(figures))["workload"]["events"] >= 6_000
     assert list(tmp_path.iterdir()) == []
+    assert figures.get("mapped_peak_bytes", 1) > 0
 
 
 @pytest.mark.parametrize("name", ["late", "latency", "push"])
@@ -126,6 +128,18 @@ def test_peak_memory_is_the_childs_own(tmp_path):
     held = np.concatenate([held] * 8)
     measured = measuring.child("run", tmp_path, 1_000)
     assert measured["peak_bytes"] < len(held) < peak_bytes()
+
+
+def test_a_spilled_index_is_seen(tmp_path):
+    mapped = Mapped()
+    mapped.look(None)
+    assert mapped.spilled_peak == 0
+    assert mapped.resident_peak > 0
+    index = KeyIndex()
+    index.add(KeyBlock(*(np.arange(50_000, dtype=np.uint64) for _ in range(4))))
+    index.spill(tmp_path)
+    mapped.look(None)
+    assert mapped.spilled_peak >= 50_000 * 32
 
 
 def test_the_command_prints_one_object_by_workload(capfd):

@@ -74,7 +74,7 @@ def run(folder: str, batch_rows: str) -> dict[str, Any]:
     processor, mapped = ProcessorTime(), Mapped()
     before = cpu_seconds()
     start = time.perf_counter()
-    summary = project.run_once(batch_rows=int(batch_rows), after_step=processor.after_step)[0]
+    summary = project.run_once(batch_rows=int(batch_rows), progress=mapped.look, after_step=processor.after_step)[0]
     seconds = time.perf_counter() - start
     taken = cpu_seconds() - before
     by_step = dict(processor.seconds)
