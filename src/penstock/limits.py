@@ -45,6 +45,10 @@ OPEN_WINDOWS_MAX = 500_000
 CLOSED_WINDOWS_CACHED_MAX = 200_000
 """Partial aggregates of closed windows kept for late rows, per gold table; evicted ones are recomputed from silver."""
 
+GOLD_KEYS_BYTES_MAX = 32 * MIB
+"""Keys of gold's files kept in memory, per gold table, so that late rows need not open every file that may hold theirs:
+a million windows of short names."""
+
 RECOMPUTE_ROWS_MAX = 2_000_000
 """Silver rows aggregated at once when windows are computed from silver; longer ranges are halved."""
 

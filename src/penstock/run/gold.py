@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from penstock.model.columns import BATCH, WINDOW_START, closed_until_txn
+from penstock.run.goldkeys import GoldKeys
 from penstock.run.rows import align, micros
 from penstock.run.windows import ALWAYS, ClosedWindows, OpenWindows, merge
 
@@ -55,6 +56,7 @@ class GoldKeeper:
         self._open = OpenWindows(plan, engine)
         self._closed = ClosedWindows(plan, engine)
         self._keys = [WINDOW_START, *plan.by]
+        self._known = GoldKeys(table, self._keys)
         self.closed_until: int | None = None
 
     # -- start --------------------------------------------------------------------------------------------------------
@@ -164,14 +166,11 @@ class GoldKeeper:
 
     def _locate(self, touched: pa.Table) -> tuple[pa.Table, list[DataFile]]:
         """The touched keys that have a gold row, and the files that hold these rows."""
-        pieces, files = [touched.select(self._keys).slice(0, 0)], []
-        for file in self._files_holding(touched):
-            for rows in self.table.read(columns=self._keys, files=[file]):
-                pieces.append(rows.select(self._keys).cast(pieces[0].schema))
-                files.append(file)
-        keys = pa.concat_tables(pieces)
+        none, files = touched.select(self._keys).slice(0, 0), self._files_holding(touched)
+        pieces = [self._known.of(file).cast(none.schema) for file in files]
+        keys = pa.concat_tables([none, *pieces])
         found = self._matches(keys, touched)
-        owners = np.repeat(np.arange(len(files)), [piece.num_rows for piece in pieces[1:]])
+        owners = np.repeat(np.arange(len(files)), [piece.num_rows for piece in pieces])
         hit = np.unique(owners[np.asarray(found)]).tolist()
         holding = {files[at].path: files[at] for at in hit}
         return keys.filter(found), list(holding.values())
