@@ -8,7 +8,7 @@ WORKERS ?= 2
 LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test integration kills bench docs golden lock clean
+.PHONY: help setup demo check test integration kills weeks bench docs golden lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ integration: setup ## Run the long tests: killed processes, power loss, whole ru
 
 kills: setup ## Kill a run again and again, and look whether the laws hold (KILLS=10000, SEED=1, LIFE=n for one)
 	$(BIN)/python tools/kills.py $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED)) $(if $(LIFE),--life $(LIFE))
+
+weeks: setup ## Simulate weeks with crashes, one life per seed (SEEDS=1-300 or one of them, LENGTH=actions)
+	$(BIN)/python tools/weeks.py --workers $(WORKERS) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(LENGTH),--length $(LENGTH))
 
 bench: setup ## Measure this machine, beside a bare script of the same shape
 	$(BIN)/penstock bench --against benchmarks/bare_shape.py
