@@ -15,7 +15,7 @@ from deltalake import CommitProperties, DeltaTable, Field, PostCommitHookPropert
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
-from penstock.errors import LakeCorrupt, PenstockError, UsageError
+from penstock.errors import LakeCorrupt, PenstockError, StorageError, UsageError
 from penstock.lake import log
 from penstock.lake.storage import storage_error
 
@@ -33,6 +33,8 @@ CONFIGURATION = {
     # cost would grow with it. Which files are still needed, our vacuum knows from the log and the history.
     "delta.deletedFileRetentionDuration": "interval 1 hours",
 }
+_UNSUPPORTED = "Unsupported: "
+"""What delta-rs says of a table that asks for more than it can: a higher protocol, an unknown feature."""
 _NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 
 
@@ -213,6 +215,11 @@ def _translated(name: str, where: str) -> Iterator[None]:
     except DeltaError as error:
         if "os error" in str(error):
             raise storage_error(error, where) from error
+        if _UNSUPPORTED in str(error):
+            raise StorageError(
+                f"{name}: {_first_line(error)}: a newer version of Penstock or another engine wrote the table",
+                hint="Use that version, or restore a backup from before it.",
+            ) from error
         raise _corrupt(name, error) from error
     except BaseException as error:
         if type(error).__name__ != "PanicException":
@@ -221,8 +228,11 @@ def _translated(name: str, where: str) -> Iterator[None]:
 
 
 def _corrupt(name: str, error: BaseException) -> LakeCorrupt:
-    first = (str(error).splitlines() or [repr(error)])[0]
     return LakeCorrupt(
-        f"{name}: the table's log cannot be read: {first}",
+        f"{name}: the table's log cannot be read: {_first_line(error)}",
         hint="`penstock run` repairs what a power loss left; else restore the table's _delta_log from a backup.",
     )
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [repr(error)])[0]

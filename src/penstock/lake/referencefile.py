@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections import Counter
+from collections import Counter, deque
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -125,11 +125,16 @@ def _bytes(path: Path, shown: str) -> bytes:
 def _read_csv(path: Path, shown: str, types: Mapping[str, ColumnType]) -> pa.Table:
     """RFC 4180, UTF-8, one header line. Empty is NULL; every value is text until its declared type says otherwise."""
     data = _bytes(path, shown)
+    rows = None
     try:
-        text = io.StringIO(data.decode("utf-8-sig"), newline="")
-        header = next(csv.reader(text, strict=True), None)
+        rows = csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
+        header = next(rows, None)
+        if b'"' in data:
+            # Arrow ends a quote that stays open with the file: a file cut in half would do for a whole one.
+            deque(rows, maxlen=0)
     except (UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"{shown}: {error}", hint="References are CSV as in RFC 4180, in UTF-8.") from error
+        place = f"line {rows.line_num}: " if rows is not None else ""
+        raise UsageError(f"{shown}: {place}{error}", hint="References are CSV as in RFC 4180, in UTF-8.") from error
     if not header:
         raise UsageError(f"{shown} is empty", hint="The first line names the columns.")
     _check_unique(shown, header)

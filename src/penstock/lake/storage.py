@@ -119,6 +119,7 @@ _HINTS = {
     errno.EACCES: "Permission denied: give the user who runs Penstock write access to the lake folder.",
     errno.EPERM: "Permission denied: give the user who runs Penstock write access to the lake folder.",
     errno.ENOTDIR: "A file is where a folder should be: move it away, or choose another lake folder.",
+    errno.EEXIST: "A file is where a folder should be: move it away, or choose another lake folder.",
     errno.EISDIR: "A folder is where a file should be: move it away, or choose another lake folder.",
     errno.EMFILE: "Too many open files: raise the limit (ulimit -n) and run again.",
     errno.EIO: "The disk reports an error: check it before you write to it again.",
