@@ -5,10 +5,12 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
-LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --quiet
+TARGET ?= framing
+SECONDS_MAX ?= 600
+LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test integration kills weeks bench docs golden lock clean
+.PHONY: help setup demo check test integration kills weeks fuzz bench docs golden lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +45,10 @@ kills: setup ## Kill a run again and again, and look whether the laws hold (KILL
 weeks: setup ## Simulate weeks with crashes, one life per seed (SEEDS=1-300 or one of them, LENGTH=actions)
 	$(BIN)/python tools/weeks.py --workers $(WORKERS) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(LENGTH),--length $(LENGTH))
 
+fuzz: setup ## Look for bytes that break a parser, guided by coverage (TARGET=name, SECONDS_MAX=n; Linux on x86)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/fuzz.lock
+	$(BIN)/python tools/fuzz.py $(TARGET) -max_total_time=$(SECONDS_MAX)
+
 bench: setup ## Measure this machine, beside a bare script of the same shape
 	$(BIN)/penstock bench --against benchmarks/bare_shape.py
 
@@ -53,8 +59,9 @@ golden: setup ## Write the golden answers of tests/pipelines again (CASE=name fo
 	$(BIN)/python tools/golden.py $(CASE)
 
 lock: setup ## Resolve the dependencies again (UPGRADE=--upgrade for newer versions)
-	$(LOCK) $(UPGRADE) --output-file requirements/run.lock
-	$(LOCK) $(UPGRADE) --group dev --all-extras --output-file requirements/dev.lock
+	$(LOCK) $(UPGRADE) pyproject.toml --output-file requirements/run.lock
+	$(LOCK) $(UPGRADE) pyproject.toml --group dev --all-extras --output-file requirements/dev.lock
+	$(LOCK) $(UPGRADE) --group pyproject.toml:fuzz --output-file requirements/fuzz.lock
 
 clean: ## Delete everything that can be made again
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
