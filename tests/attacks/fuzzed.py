@@ -152,7 +152,8 @@ def assert_conserved(folder: Path, found: attacked.Ends) -> set[int]:
     """Every event of the ledger's count is accepted, rejected or skipped; the offsets that left no row."""
     project = penstock.open(folder)
     counts = project.sql(
-        "select sum(records)::bigint records, sum(events)::bigint events, sum(skipped)::bigint skipped from ledger.p"
+        "select coalesce(sum(records), 0)::bigint as records, coalesce(sum(events), 0)::bigint as events, "
+        "coalesce(sum(skipped), 0)::bigint as skipped from ledger.p"
     ).to_pylist()[0]
     in_bronze = {row["_offset"] for row in project.sql("select _offset from bronze.p").to_pylist()}
     assert len(in_bronze) == counts["records"]
