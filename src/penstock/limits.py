@@ -374,6 +374,9 @@ if LOG_KEPT_SECONDS_MIN < 2 * REFRESH_TRUST_SECONDS:
 REFINE_ROWS_MAX = 100_000
 """Records in one slice of the refine step; a longer batch goes through it in several."""
 
+REFINE_BYTES_MAX = 32 * MIB
+"""Bytes of records in one slice: JSON of nothing but tiny members takes some forty times its size in memory."""
+
 REFINE_ROWS_MIN = 4_000
 """Records that are worth a slice of their own: running a planned query costs as much as a thousand records."""
 

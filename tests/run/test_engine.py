@@ -5,11 +5,14 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+import duckdb
 import pyarrow as pa
 import pytest
 
 from penstock.engines.embedded.engine import EmbeddedEngine
-from penstock.errors import QueryError
+from penstock.engines.embedded.prepared import PreparedQuery
+from penstock.errors import QueryError, StorageError
+from plan.refining import Refinery, column, pipeline, records
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,3 +64,36 @@ def test_files_and_the_network_are_out_of_reach_of_extensions(engine: EmbeddedEn
         {},
     )
     assert settings.to_pylist() == [{"a": False, "b": False}]
+
+
+def test_records_that_need_too_much_memory_together_are_refined_apart(
+    engine: EmbeddedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is halved, and wherever a slice ends by its bytes: the same events in the same order."""
+    plan = Refinery(pipeline(column("n", "int64"))).plan
+    rows = records([b'{"n":%d}' % number for number in range(40)]).drop_columns(["_row"])
+    expected = engine.refine(plan, rows, {})
+    run, sizes = PreparedQuery.run, []
+
+    def limited(self: PreparedQuery, relations: dict[str, pa.Table]) -> pa.Table:
+        sizes.append(relations["records"].num_rows)
+        if sizes[-1] > 2:
+            raise duckdb.OutOfMemoryException("too much")
+        return run(self, relations)
+
+    monkeypatch.setattr(PreparedQuery, "run", limited)
+    monkeypatch.setattr("penstock.engines.embedded.refining.REFINE_BYTES_MAX", 100)
+    assert engine.refine(plan, rows, {}) == expected
+    assert expected["n"].to_pylist() == list(range(40))
+    assert max(sizes) < 40
+    assert min(sizes) <= 2
+
+
+def test_one_record_that_needs_too_much_memory_is_told(engine: EmbeddedEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(self: PreparedQuery, relations: dict[str, pa.Table]) -> pa.Table:
+        raise duckdb.OutOfMemoryException("too much")
+
+    monkeypatch.setattr(PreparedQuery, "run", never)
+    plan = Refinery(pipeline(column("n", "int64"))).plan
+    with pytest.raises(StorageError, match="more than its memory"):
+        engine.refine(plan, records([b"{}", b"{}"]).drop_columns(["_row"]), {})

@@ -205,7 +205,9 @@ def _reject_rows(batch: int, records: pa.Table, rows: pa.Table, verdict: Verdict
             filled[is_duplicate] = getattr(verdict, part)[~verdict.accepted]
         return pa.array(filled, kind, mask=~is_duplicate)
 
-    raw = records["value"].take(rows["_row"]) if size else pa.array([], pa.binary())
+    # An element stands for itself: a large record must not be copied once for each of its elements.
+    whole = pc.if_else(pc.is_null(rows["_element"]), rows["_row"], None)
+    raw = records["value"].take(whole) if size else pa.array([], pa.binary())
     value = pc.coalesce(rows["_element"].cast(pa.binary()), raw.cast(pa.binary()))
     disposition = pa.array(np.where(is_duplicate, Disposition.DUPLICATE.value, Disposition.QUARANTINED.value))
     return pa.table(

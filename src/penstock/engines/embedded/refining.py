@@ -8,11 +8,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from penstock.limits import PLAIN_CALLS_SKIPPED, PLAIN_ROWS_MIN, PLAIN_SHARE_MIN, REFINE_ROWS_MAX, REFINE_ROWS_MIN
+from penstock.limits import (
+    PLAIN_CALLS_SKIPPED,
+    PLAIN_ROWS_MIN,
+    PLAIN_SHARE_MIN,
+    REFINE_BYTES_MAX,
+    REFINE_ROWS_MAX,
+    REFINE_ROWS_MIN,
+)
 from penstock.plan.nouns import UNDECIDED
 
 if TYPE_CHECKING:
@@ -63,18 +71,47 @@ class Refining:
         def run(rows: pa.Table) -> pa.Table:
             return self._run(sql, {**references, "records": rows, **self._plan.side_tables(rows)})
 
+        def attempt(rows: pa.Table) -> pa.Table | None:
+            try:
+                return run(rows)
+            except duckdb.OutOfMemoryException:
+                return None
+
         slices = _slices(records, self._threads)
-        if len(slices) == 1:
-            return run(slices[0])
-        return pa.concat_tables(self._pool.map(run, slices))
+        found = map(attempt, slices) if len(slices) == 1 else self._pool.map(attempt, slices)
+        # What did not fit beside the others runs again, alone.
+        events = list(found)
+        return pa.concat_tables(
+            _apart(run, rows) if part is None else part for rows, part in zip(slices, events, strict=True)
+        )
+
+
+def _apart(run: Callable[[pa.Table], pa.Table], rows: pa.Table) -> pa.Table:
+    """The events of records that need more memory together than there is: a few monsters must not stop the batch.
+
+    Raises:
+        duckdb.OutOfMemoryException: a single record needs more.
+    """
+    if rows.num_rows < 2:
+        return run(rows)
+    half = rows.num_rows // 2
+    found = []
+    for part in (rows.slice(0, half).combine_chunks(), rows.slice(half).combine_chunks()):
+        try:
+            found.append(run(part))
+        except duckdb.OutOfMemoryException:
+            found.append(_apart(run, part))
+    return pa.concat_tables(found)
 
 
 def _slices(records: pa.Table, threads: int) -> list[pa.Table]:
-    """The records in slices of about the same length, each worth a query, and where they are many one for each thread.
+    """The records in slices of about the same length, bounded in rows and on average in bytes, each worth a query, and
+    where they are many one for each thread.
 
     Each slice is one piece: where a table is in many, a query pays for each.
     """
     rows = records.num_rows
-    count = max(-(-rows // REFINE_ROWS_MAX), min(threads, rows // REFINE_ROWS_MIN), 1)
+    by_bytes = min(rows, -(-records["value"].nbytes // REFINE_BYTES_MAX))
+    count = max(-(-rows // REFINE_ROWS_MAX), by_bytes, min(threads, rows // REFINE_ROWS_MIN), 1)
     length = max(-(-rows // count), 1)
     return [records.slice(start, length).combine_chunks() for start in range(0, max(rows, 1), length)]
