@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import random
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -84,23 +85,41 @@ SCRAPS = st.sampled_from(
 
 @st.composite
 def mutated(draw: st.DrawFn, write: Callable[[int], bytes]) -> bytes:
-    """A record that is right, with a few pieces of it replaced."""
+    """A record that is right, with a few pieces of it replaced, mostly where one of its parts ends."""
     value = write(FAR + draw(st.integers(0, 50)))
     for _ in range(draw(st.integers(0, 3))):
-        start = draw(st.integers(0, len(value)))
+        edges = [at for at, byte in enumerate(value) if byte in b":,{}[]\";'"]
+        edge = draw(st.sampled_from([*edges, len(value)]))
+        start = draw(st.one_of(st.just(edge), st.just(edge + 1), st.integers(0, len(value))))
         value = value[:start] + draw(SCRAPS) + value[start + draw(st.integers(0, 4)) :]
     return value
 
 
+INSTEAD = st.sampled_from(
+    b'NaN -Infinity nan 01 1. .5 +1 1e999 0x1 [1,] {"a":1,} [NaN] "\\ud800" null true [] {} "x" 1.0 -0 "" 12345678901234567890 1/**/ "skip"'.split()
+)
+
+
+@st.composite
+def exchanged(draw: st.DrawFn, write: Callable[[int], bytes]) -> bytes:
+    """A record that is right but for one value, which is another, or none for a strict parser."""
+    value = write(FAR + draw(st.integers(0, 50)))
+    places = [match.span() for match in re.finditer(rb"(?<=[:,;])[^:,;{}\[\]]+", value)]
+    start, end = draw(st.sampled_from(places))
+    return value[:start] + draw(INSTEAD) + value[end:]
+
+
 def records(form: Form) -> st.SearchStrategy[list[bytes]]:
-    one = st.one_of(
-        st.binary(max_size=40),
-        st.text(max_size=20).map(lambda text: text.encode("utf-8", "surrogatepass")),
-        st.lists(SCRAPS, max_size=12).map(b"".join),
-        mutated(form.write),
-        mutated(form.write),
+    """Some of each kind in every list: left to itself, a short run would draw little that is nearly right."""
+    text = st.text(max_size=20).map(lambda drawn: drawn.encode("utf-8", "surrogatepass"))
+    kinds = st.tuples(
+        st.lists(st.binary(max_size=40), max_size=8),
+        st.lists(text, max_size=8),
+        st.lists(st.lists(SCRAPS, max_size=12).map(b"".join), max_size=8),
+        st.lists(mutated(form.write), min_size=10, max_size=15),
+        st.lists(exchanged(form.write), min_size=20, max_size=25),
     )
-    return st.lists(one, min_size=1, max_size=60)
+    return kinds.map(lambda drawn: [record for kind in drawn for record in kind])
 
 
 def bounded(examples: int) -> settings:
