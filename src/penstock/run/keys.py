@@ -15,6 +15,7 @@ import numpy as np
 from penstock.limits import KEY_RUNS_MAX
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -25,6 +26,8 @@ BYTES_PER_KEY = 32
 _BLOOM_WORDS_MIN = 1 << 12
 _KEYS_PER_BLOOM_WORD = 4
 """16 bits of filter per key: about one in four hundred absent keys is looked up in vain."""
+_KEYS_AT_ONCE = 1 << 20
+"""Keys added to a filter at a time: what is worked out for each takes more room than the key."""
 
 
 @dataclass(frozen=True)
@@ -46,22 +49,21 @@ class KeyBlock:
     def take(self, chosen: NDArray[np.intp] | NDArray[np.bool_]) -> KeyBlock:
         return KeyBlock(self.high[chosen], self.low[chosen], self.offset[chosen], self.origin[chosen])
 
-    def sorted(self) -> KeyBlock:
-        return self.take(np.argsort(self.high, kind="stable"))
-
     @property
     def bytes(self) -> int:
         return BYTES_PER_KEY * len(self)
 
 
-def concatenate(blocks: list[KeyBlock]) -> KeyBlock:
-    """One block holding the rows of all, in order."""
-    return KeyBlock(
-        np.concatenate([block.high for block in blocks]),
-        np.concatenate([block.low for block in blocks]),
-        np.concatenate([block.offset for block in blocks]),
-        np.concatenate([block.origin for block in blocks]),
-    )
+def in_order(blocks: list[KeyBlock]) -> Iterator[U64]:
+    """The four columns of all blocks together, sorted by `high`: one at a time, so that only one is there twice."""
+    order = np.argsort(np.concatenate([block.high for block in blocks]), kind="stable")
+    for name in ("high", "low", "offset", "origin"):
+        yield np.concatenate([getattr(block, name) for block in blocks])[order]
+
+
+def merged(blocks: list[KeyBlock]) -> KeyBlock:
+    """One sorted block with the rows of all."""
+    return KeyBlock(*in_order(blocks))
 
 
 class BloomFilter:
@@ -84,8 +86,10 @@ class BloomFilter:
         return word, mask
 
     def add(self, high: U64, low: U64) -> None:
-        word, mask = self._slots(high, low)
-        np.bitwise_or.at(self._words, word, mask)
+        for start in range(0, len(high), _KEYS_AT_ONCE):
+            part = slice(start, start + _KEYS_AT_ONCE)
+            word, mask = self._slots(high[part], low[part])
+            np.bitwise_or.at(self._words, word, mask)
 
     def may_hold(self, high: U64, low: U64) -> NDArray[np.bool_]:
         """False where a key was certainly never added."""
@@ -133,7 +137,7 @@ class KeyIndex:
         if not len(block):
             return
         self._keys += len(block)
-        self._runs.append(block.sorted())
+        self._runs.append(merged([block]))
         if self._keys > self._bloom.capacity:
             self._bloom = BloomFilter(2 * self._keys)
             for run in (*self._runs, *self._spilled):
@@ -147,16 +151,15 @@ class KeyIndex:
         runs = self._runs
         while len(runs) > 1 and (len(runs) > KEY_RUNS_MAX or len(runs[-2]) < 2 * len(runs[-1])):
             last = runs.pop()
-            runs[-1] = concatenate([runs[-1], last]).sorted()
+            runs[-1] = merged([runs[-1], last])
 
     def spill(self, folder: Path) -> None:
         """Move every run in memory to one disposable, unnamed file."""
         if not self._runs:
             return
-        block = concatenate(self._runs).sorted()
         with tempfile.TemporaryFile(dir=folder) as file:
             arrays = []
-            for array in (block.high, block.low, block.offset, block.origin):
+            for array in in_order(self._runs):
                 start = file.tell()
                 array.tofile(file)
                 file.flush()
