@@ -20,12 +20,8 @@ TESTS = Path(__file__).parent.parent
 
 PLACES = (
     ("bronze-written", 2, 0),
-    ("forget", 1, 0),
     ("silver-written", 2, 0),
-    ("rejects", 2, 0),
     ("gold", 3, 0),
-    ("ledger", 3, 0),
-    ("none", 1, 41),
     ("none", 1, 118),
     ("none", 1, 163),
 )

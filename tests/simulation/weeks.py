@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from simulation.shop import Shop
 
-LENGTH = 4
+LENGTH = 3
 """Actions of a short simulation."""
 
 
