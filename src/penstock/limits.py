@@ -58,6 +58,9 @@ BATCH_SECONDS_TARGET = 2.0
 REFERENCE_CHECK_SECONDS = 1.0
 """How often the loop looks whether a reference file has changed."""
 
+SIGNAL_REPEAT_SECONDS = 1.0
+"""Signals closer together are one request to stop; somebody who presses Ctrl-C again has waited longer."""
+
 IDLE_WAIT_SECONDS = 0.2
 """The longest sleep of an idle loop between two looks at its source; a stop is seen after at most this long."""
 
