@@ -311,6 +311,19 @@ def test_upkeep_vacuums_every_few_hours_with_a_compaction(loop: Loop) -> None:
     assert batches(loop.table) == list(range(1, 41))
 
 
+def test_upkeep_vacuums_a_table_that_nothing_is_ever_compacted_in(loop: Loop) -> None:
+    """Gold whose every batch replaces its one file has never two to merge."""
+    table, done = loop.table, []
+    for batch in range(1, 140):
+        before = table.files()
+        table.commit(loop.writer, batch=batch, add=table.write(rows(batch)), remove=before)
+        now = real_now() + (8 * DAY if batch > 70 else 0)
+        done += upkeep([table], loop.writer, batch, loop.settings, now=now).values()
+    assert not any(kept.rewritten for kept in done)
+    assert [kept.vacuumed.files for kept in done if kept.vacuumed] == [0, 125]
+    assert batches(table) == [139]
+
+
 def test_upkeep_cleans_the_log_up_to_the_ledger(loop: Loop) -> None:
     loop.run(70)
     now = real_now() + 2 * DAY

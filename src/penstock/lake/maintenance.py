@@ -76,21 +76,18 @@ def upkeep(tables: Iterable[Table], writer: Writer, absorbed: int, settings: Set
 
 def _keep(table: Table, writer: Writer, absorbed: int, settings: Settings, now: int) -> Kept:
     every = settings.compact_every_batches
-    vacuumed_at = vacuum_txn(writer.pipeline)
     seconds = now // 1_000_000
     vacuum_due = seconds - (table.txn(vacuum_txn(writer.pipeline)) or 0) >= VACUUM_EVERY_SECONDS
+    vacuumed_at = {vacuum_txn(writer.pipeline): seconds} if vacuum_due else None
     # The time of the vacuum goes with the compaction's commit: it costs none of its own, and an idle table needs none.
-    rewritten = compact(
-        table,
-        writer,
-        saved_min=every - 1,
-        cold_batches=every,
-        txns={vacuumed_at: seconds} if vacuum_due else None,
-    )
+    rewritten = compact(table, writer, saved_min=every - 1, cold_batches=every, txns=vacuumed_at)
+    log_due = table.version % UPKEEP_EVERY_VERSIONS < _VERSIONS_SEEN_MAX
     vacuumed = cleaned = None
-    if rewritten is not None and vacuum_due:
+    if vacuum_due and (rewritten is not None or (log_due and table.version >= UPKEEP_EVERY_VERSIONS)):
+        if rewritten is None:  # of a table whose every commit replaces its few files, nothing is ever compacted
+            table.commit(writer, batch=None, txns=vacuumed_at, data_change=False)
         vacuumed = vacuum(table, writer, kept_days=settings.kept_days, now=now)
-    if table.version % UPKEEP_EVERY_VERSIONS < _VERSIONS_SEEN_MAX:
+    if log_due:
         result = clean_log(
             table,
             log_kept_days=settings.log_kept_days,

@@ -43,11 +43,6 @@ class EventSql:
     source: Source
     witness: Witness
 
-    @property
-    def needs_bytes(self) -> bool:
-        """Whether the records' bytes have to be read at all."""
-        return self.source.records is not None or self.source.where is not None
-
     def counts(self, bronze: str) -> str:
         """SQL: place and `events` (BIGINT) for each record of a relation with RAW_COLUMNS."""
         place = ", ".join((SOURCE, PARTITION, OFFSET))

@@ -76,11 +76,6 @@ class Partials:
         starts = [pc.max(piece[WINDOW_START]).cast(pa.int64()).as_py() for piece in self._pieces]
         return max(starts, default=None)
 
-    def first_start(self) -> int | None:
-        """The earliest window start, in microseconds."""
-        starts = [pc.min(piece[WINDOW_START]).cast(pa.int64()).as_py() for piece in self._pieces]
-        return min(starts, default=None)
-
     def clear(self) -> None:
         self._pieces, self._merged_rows = [], 0
 

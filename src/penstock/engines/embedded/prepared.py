@@ -42,9 +42,13 @@ class PreparedQuery:
     def __init__(self, cursor: duckdb.DuckDBPyConnection, sql: str, relations: Mapping[str, pa.Table]) -> None:
         self._cursor = cursor
         self._relations = {name: _Current(table) for name, table in relations.items()}
-        for name, current in self._relations.items():
-            cursor.register(name, current)
-        cursor.execute(f"PREPARE {_STATEMENT} AS {sql}")
+        try:
+            for name, current in self._relations.items():
+                cursor.register(name, current)
+            cursor.execute(f"PREPARE {_STATEMENT} AS {sql}")
+        except BaseException:
+            cursor.close()
+            raise
 
     def run(self, relations: Mapping[str, pa.Table]) -> pa.Table:
         """The result over relations of the same names and schemas, computed in the calling thread."""
@@ -88,6 +92,7 @@ class PreparedQueries:
                 for query in queries:
                     query.close()
             self._idle.clear()
+            self._count = 0
 
     def _take(self, plan: _Plan) -> PreparedQuery | None:
         with self._changing:
