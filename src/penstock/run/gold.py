@@ -20,6 +20,8 @@ from penstock.run.rows import align, micros
 from penstock.run.windows import ALWAYS, ClosedWindows, OpenWindows, merge
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from penstock.engines.contract import Engine
     from penstock.lake.fence import Writer
     from penstock.lake.table import DataFile, Table
@@ -79,7 +81,7 @@ class GoldKeeper:
         add: list[DataFile] = []
         if closed_until is not None:
             change = GoldChange()
-            for rows in self._silver.finals(self.plan, batch, None, self.plan.first_window_start(closed_until)):
+            for rows in self._finals(batch, None, self.plan.first_window_start(closed_until)):
                 self._append(change, rows)
                 final = change.appended.pop()
                 if final.num_rows:
@@ -126,7 +128,7 @@ class GoldKeeper:
         """Finish the windows that start in [first_open, next_open)."""
         floor = self._open.silver_floor
         if floor > -ALWAYS and (first_open is None or first_open < floor):
-            for rows in self._silver.finals(self.plan, batch, first_open, min(next_open, floor)):
+            for rows in self._finals(batch, first_open, min(next_open, floor)):
                 self._append(change, rows)
         closing = self._open.take_before(next_open)
         if closing is not None:
@@ -159,10 +161,23 @@ class GoldKeeper:
         self._recompute(change, batch, change.corrected, late)
 
     def _recompute(self, change: GoldChange, batch: int, where: list[pa.Table], touched: pa.Table) -> None:
-        """Final rows of the touched windows, from silver."""
-        if touched.num_rows:
-            for rows in self._silver.finals_touched(self.plan, batch, touched):
+        """Final rows of the touched windows, from silver. Late rows seldom come alone: the partials are remembered."""
+        if not touched.num_rows:
+            return
+        if not self.plan.mergeable:
+            for rows in self._silver.touched(self.plan, self.plan.recompute_sql, batch, touched):
                 self._note(change, where, rows.filter(self._matches(rows, touched)))
+            return
+        for partials in self._silver.touched(self.plan, self.plan.partial_sql, batch, touched):
+            self._note(change, where, self._final(partials.filter(self._matches(partials, touched))))
+            cached = self._closed.all()
+            if cached is not None:
+                partials = partials.filter(pc.invert(self._matches(partials, cached)))
+            self._closed.add(partials)
+
+    def _finals(self, batch: int, start: int | None, end: int) -> Iterator[pa.Table]:
+        """Final rows of the windows that start in [start, end), from silver."""
+        return self._silver.between(self.plan, self.plan.recompute_sql, batch, start, end)
 
     def _locate(self, touched: pa.Table) -> tuple[pa.Table, list[DataFile]]:
         """The touched keys that have a gold row, and the files that hold these rows."""

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from penstock.limits import RECOMPUTE_ROWS_MAX
+from penstock.limits import RECOMPUTE_GAP_ROWS_MAX, RECOMPUTE_ROWS_MAX
 from penstock.model.columns import WINDOW_START
 from penstock.run.rows import micros
 from penstock.run.windows import ALWAYS
@@ -19,12 +19,11 @@ from penstock.run.windows import ALWAYS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from penstock.engines.contract import Engine
-    from penstock.lake.table import DataFile, Table
-    from penstock.plan.gold import GoldPlan
+    from numpy.typing import NDArray
 
-CALENDAR_SLACK = 3 * 3_600_000_000
-"""Microseconds added to a calendar window's end, so that a clock change never cuts rows off; exact ends are checked."""
+    from penstock.engines.contract import Engine
+    from penstock.lake.table import Table
+    from penstock.plan.gold import GoldPlan
 
 
 class _Range(NamedTuple):
@@ -36,7 +35,7 @@ class _Range(NamedTuple):
 
 
 class SilverWindows:
-    """Silver rows by event time, and final gold rows made of them."""
+    """Silver rows by event time, and windows made of them: `sql` makes one row per window and group of silver rows."""
 
     def __init__(self, silver: Table, event_time: str, engine: Engine) -> None:
         self._silver = silver
@@ -53,88 +52,106 @@ class SilverWindows:
             predicate = before if predicate is None else predicate & before
         yield from self._silver.read(batches=(1, batch), predicate=predicate)
 
-    def finals(self, plan: GoldPlan, batch: int, start: int | None, end: int) -> Iterator[pa.Table]:
-        """Final rows of the windows that start in [start, end), from rows of batches up to `batch`."""
-        bounds = self._bounds()
-        if bounds is None:
+    def between(self, plan: GoldPlan, sql: str, batch: int, start: int | None, end: int) -> Iterator[pa.Table]:
+        """The windows that start in [start, end), from rows of batches up to `batch`."""
+        spread = self._spread()
+        if spread is None:
             return
-        earliest = plan.first_window_start(bounds[0])
+        earliest = plan.first_window_start(spread.first)
         start = earliest if start is None else max(start, earliest)
-        end = min(end, bounds[1] + 1)
+        end = min(end, spread.last + 1)
         pending = [(start, end)] if start < end else []
         while pending:
             start, end = pending.pop()
-            rows_end = plan.window_end(end - 1) + CALENDAR_SLACK
+            rows_end = plan.window_end(end - 1)
             middle = plan.first_window_start((start + end) // 2)
-            if start < middle < end and self._rows_between(start, rows_end) > RECOMPUTE_ROWS_MAX:
+            if start < middle < end and spread.rows_between(start, rows_end) > RECOMPUTE_ROWS_MAX:
                 pending += [(middle, end), (start, middle)]
             else:
-                yield self._aggregate(plan, batch, [_Range(start, end, rows_end)])
+                yield self._aggregate(sql, batch, [_Range(start, end, rows_end)])
 
-    def finals_touched(self, plan: GoldPlan, batch: int, touched: pa.Table) -> Iterator[pa.Table]:
-        """Final rows of all groups in the windows that `touched` names by `window_start`.
+    def touched(self, plan: GoldPlan, sql: str, batch: int, touched: pa.Table) -> Iterator[pa.Table]:
+        """All groups of the windows that `touched` names by `window_start`.
 
         Windows that lie far apart are read range by range, but computed together: a query costs more than few rows do.
         """
+        spread = self._spread()
+        if spread is None:
+            return
         together: list[_Range] = []
         held = 0
-        for first, last in _runs(plan, touched):
-            piece = _Range(first, last + 1, plan.window_end(last) + CALENDAR_SLACK)
-            rows = self._rows_between(piece.start, piece.rows_end)
+        for part in _runs(plan, touched, spread):
+            rows = spread.rows_between(part.start, part.rows_end)
             if rows > RECOMPUTE_ROWS_MAX:
-                yield from self.finals(plan, batch, piece.start, piece.end)
+                yield from self.between(plan, sql, batch, part.start, part.end)
                 continue
             if held + rows > RECOMPUTE_ROWS_MAX:
-                yield self._aggregate(plan, batch, together)
+                yield self._aggregate(sql, batch, together)
                 together, held = [], 0
-            together.append(piece)
+            together.append(part)
             held += rows
         if together:
-            yield self._aggregate(plan, batch, together)
+            yield self._aggregate(sql, batch, together)
 
     def last_event_time(self) -> int | None:
         """The latest event time in microseconds; None without rows."""
-        bounds = self._bounds()
-        return None if bounds is None else bounds[1]
+        spread = self._spread()
+        return None if spread is None else spread.last
 
-    def _aggregate(self, plan: GoldPlan, batch: int, ranges: list[_Range]) -> pa.Table:
-        """Final rows of the windows that start in one of the ranges, which share no rows."""
+    def _aggregate(self, sql: str, batch: int, ranges: list[_Range]) -> pa.Table:
+        """The windows that start in one of the ranges, which share no rows."""
         schema = self._silver.schema
         pieces = (piece for part in ranges for piece in self.rows(batch, part.start, part.rows_end))
         batches = (chunk for piece in pieces for chunk in piece.select(schema.names).to_batches())
         reader = pa.RecordBatchReader.from_batches(schema, batches)
-        rows = self._engine.query(plan.recompute_sql, {"rows": reader})
+        rows = self._engine.query(sql, {"rows": reader})
         starts = rows[WINDOW_START].cast(pa.int64()).to_numpy()
         lows, ends = np.array([[part.start, part.end] for part in ranges], np.int64).T
         at = lows.searchsorted(starts, side="right") - 1
         return rows.filter(pa.array((at >= 0) & (starts < ends[at])))
 
-    def _bounds(self) -> tuple[int, int] | None:
-        bounds = [self._file_bounds(file) for file in self._silver.files() if file.rows]
-        return (min(low for low, _ in bounds), max(high for _, high in bounds)) if bounds else None
-
-    def _rows_between(self, start: int, end: int) -> int:
-        """About how many rows lie in a range of event time, rather too many, from file statistics."""
-        total = 0
-        for file in self._silver.files():
-            low, high = self._file_bounds(file)
-            if low < end and high >= start:
-                share = (min(high, end) - max(low, start) + 1) / (high - low + 1)
-                total += int(file.rows * min(1.0, 2 * share)) + 1
-        return total
-
-    def _file_bounds(self, file: DataFile) -> tuple[int, int]:
-        return file.stats.get(self._event_time, (-ALWAYS, ALWAYS))
+    def _spread(self) -> _Spread | None:
+        """None without rows."""
+        files = [file for file in self._silver.files() if file.rows]
+        if not files:
+            return None
+        bounds = [file.stats.get(self._event_time, (-ALWAYS, ALWAYS)) for file in files]
+        lows, highs = np.array(bounds, np.int64).T
+        return _Spread(lows, highs, np.array([file.rows for file in files], np.int64))
 
 
-def _runs(plan: GoldPlan, touched: pa.Table) -> Iterator[tuple[int, int]]:
-    """The first and the last start of the windows in `touched` that follow each other closely; in order of time, and so
-    far apart that no two share rows."""
-    starts = np.unique(touched[WINDOW_START].cast(pa.int64()).to_numpy())
-    first = last = int(starts[0])
-    for start in starts[1:].tolist():
-        if start > plan.window_end(last) + CALENDAR_SLACK:
-            yield first, last
+class _Spread(NamedTuple):
+    """How silver's rows lie in time, by the statistics of its files: event times in microseconds, and rows."""
+
+    lows: NDArray[np.int64]
+    highs: NDArray[np.int64]
+    rows: NDArray[np.int64]
+
+    @property
+    def first(self) -> int:
+        return int(self.lows.min())
+
+    @property
+    def last(self) -> int:
+        return int(self.highs.max())
+
+    def rows_between(self, start: int, end: int) -> int:
+        """About how many rows lie in [start, end), rather too many."""
+        lies_in = (self.lows < end) & (self.highs >= start)
+        lows, highs = self.lows[lies_in].astype(float), self.highs[lies_in].astype(float)
+        share = (np.minimum(highs, end) - np.maximum(lows, start) + 1) / (highs - lows + 1)
+        return int(np.ceil(self.rows[lies_in] * np.minimum(1.0, 2 * share)).sum())
+
+
+def _runs(plan: GoldPlan, touched: pa.Table, spread: _Spread) -> Iterator[_Range]:
+    """The windows in `touched`, in order of time, as ranges that share no rows. Where few rows lie between two windows,
+    one range has both: a file that is opened again costs more."""
+    starts = np.unique(touched[WINDOW_START].cast(pa.int64()).to_numpy()).tolist()
+    first = last = starts[0]
+    for start in starts[1:]:
+        end = plan.window_end(last)
+        if start > end and spread.rows_between(end, start) > RECOMPUTE_GAP_ROWS_MAX:
+            yield _Range(first, last + 1, end)
             first = start
         last = start
-    yield first, last
+    yield _Range(first, last + 1, plan.window_end(last))
