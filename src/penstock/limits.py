@@ -366,9 +366,8 @@ STATISTICS_STRING_CHARACTERS_MAX = 64
 COMMIT_ATTEMPTS_MAX = 8
 """Attempts at one commit. Only the writer's own upkeep gets in its way; more would hide a rival."""
 
-COMMITS_PER_REOPEN = 50
-"""Commits until a table's handle is opened anew from a checkpoint: the cost of an append grows with the log since
-then."""
+COMMITS_PER_CHECKPOINT = 50
+"""Commits of a table between two checkpoints: who opens the table reads the log since the last one."""
 
 REFRESH_TRUST_SECONDS = 60.0
 """Time since a full look at a table's log within which a look at its next entry is enough. Far below the shortest time

@@ -86,7 +86,7 @@ def watched(storage: PowerLossStorage, monkeypatch: pytest.MonkeyPatch) -> Itera
 
     with monkeypatch.context() as patch, watch_sqlite(storage):
         patch.setattr("penstock.run.service.ThreadPoolExecutor", Inline)
-        patch.setattr("penstock.lake.table.COMMITS_PER_REOPEN", 5)
+        patch.setattr("penstock.lake.table.COMMITS_PER_CHECKPOINT", 5)
         patch.setattr(push_log, "_sync_folder", told)
         yield
 

@@ -17,16 +17,13 @@ from lake.lakes import open_lake, owned
 from penstock.errors import Fenced, InvariantBroken, LakeCorrupt, StorageError, TransientError
 from penstock.lake import layout
 from penstock.lake.fence import take_over
-from penstock.lake.handle import Handle
 from penstock.lake.lake import Lake
 from penstock.lake.recovery import recover
 from penstock.lake.storage import LocalStorage
-from penstock.lake.table import boot_seconds
+from penstock.lake.table import Table, boot_seconds
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from penstock.lake.table import Table
 
 
 def absorb(table: Table, writer: Any, batch: int) -> None:
@@ -108,14 +105,14 @@ CHILD = """
     sys.path.insert(0, sys.argv[3])
     from lake.faults import SPEC, FaultyStorage, bronze_rows
     from penstock.lake.fence import take_over
-    from penstock.lake.handle import Handle
     from penstock.lake.lake import Lake
+    from penstock.lake.table import Table
     step = sys.argv[2]
     storage = FaultyStorage(sys.argv[1])
     table = Lake(storage).create(SPEC)
     writer = take_over("p", [table])
     files = table.write(bronze_rows(2))
-    whole = Handle.commit
+    whole = Table._write_entry
     def commit(self, *rest):
         if step == "before the entry":
             os._exit(9)
@@ -123,9 +120,9 @@ CHILD = """
         if step == "after the entry":
             os._exit(9)
         return done
-    Handle.commit = commit
+    Table._write_entry = commit
     if step == "before the sync":
-        storage._before = lambda operation, path: os._exit(9)
+        storage._before = lambda operation, path: os._exit(9) if path.endswith(".json") and operation == "sync" else None
     table.commit(writer, batch=2, add=files)
     os._exit(9)
 """
@@ -149,16 +146,16 @@ def test_an_unknown_outcome_is_settled_by_looking(
 ) -> None:
     writer, [table] = owned(open_lake(tmp_path), SPEC)
     absorb(table, writer, 1)
-    whole = Handle.commit
+    whole = Table._write_entry
 
-    def broken(self: Handle, *rest: Any) -> bool:
+    def broken(self: Table, *rest: Any) -> bool:
         if written:
             whole(self, *rest)
         raise StorageError("the answer got lost")
 
     files = table.write(bronze_rows(2))
     with monkeypatch.context() as patch:
-        patch.setattr(Handle, "commit", broken)
+        patch.setattr(Table, "_write_entry", broken)
         if written:
             assert not table.commit(writer, batch=2, add=files).already
         else:
@@ -199,16 +196,16 @@ def test_a_rival_that_commits_between_our_look_and_our_entry_is_noticed(
 ) -> None:
     writer, [table] = owned(open_lake(tmp_path), SPEC)
     files = table.write(bronze_rows(1))
-    whole = Handle.commit
+    whole = Table._write_entry
 
-    def late(self: Handle, *rest: Any) -> bool:
-        monkeypatch.setattr(Handle, "commit", whole)
+    def late(self: Table, *rest: Any) -> bool:
+        monkeypatch.setattr(Table, "_write_entry", whole)
         rival = open_lake(tmp_path).table(SPEC.name)
         assert rival is not None
         take_over("p", [rival])
         return whole(self, *rest)
 
-    monkeypatch.setattr(Handle, "commit", late)
+    monkeypatch.setattr(Table, "_write_entry", late)
     with pytest.raises(Fenced, match="taken over by writer 2"):
         table.commit(writer, batch=1, add=files)
     assert reopened(tmp_path).files() == []

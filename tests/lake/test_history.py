@@ -11,7 +11,7 @@ import pytest
 
 from lake.lakes import open_lake, owned
 from penstock.errors import LakeCorrupt, UsageError
-from penstock.lake import handle, history, layout, log
+from penstock.lake import history, layout, log
 from penstock.lake import vacuum as vacuuming
 from penstock.lake.compaction import compact
 from penstock.lake.storage import LocalStorage
@@ -34,7 +34,7 @@ class Days:
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1_700_000_000_000_000
         parse = log.parse_entry
-        monkeypatch.setattr(handle, "_now_milliseconds", lambda: self.now // 1000)
+        monkeypatch.setattr(log, "_now_milliseconds", lambda: self.now // 1000)
         monkeypatch.setattr(log, "parse_entry", lambda version, data: self.timed(parse(version, data)))
         monkeypatch.setattr(vacuuming, "LOG_ENTRIES_MAX", 20)
         monkeypatch.setattr(vacuuming, "CHECKPOINT_SPACING_VERSIONS", 4)

@@ -15,7 +15,7 @@ from deltalake import DeltaTable
 
 from lake.lakes import open_lake, owned
 from penstock.errors import Fenced, LakeCorrupt, UsageError
-from penstock.lake import handle, layout, log, maintenance
+from penstock.lake import layout, log, maintenance
 from penstock.lake import vacuum as vacuuming
 from penstock.lake.compaction import compact
 from penstock.lake.maintenance import upkeep, vacuum_txn
@@ -134,7 +134,7 @@ def test_every_file_of_a_kept_version_stays(tmp_path: Path, monkeypatch: pytest.
     choice = random.Random(seed)
     start = real_now()
     now = start
-    monkeypatch.setattr(handle, "_now_milliseconds", lambda: now // 1000)
+    monkeypatch.setattr(log, "_now_milliseconds", lambda: now // 1000)
     writer, (table,) = owned(open_lake(tmp_path), SPEC)
     began: list[tuple[int, set[str]]] = []  # when each state of the table began, and its files
     batch, kept = 0, choice.randint(1, 9)

@@ -82,10 +82,10 @@ class Life:
 @contextmanager
 def living(life: Life) -> Iterator[None]:
     """Inside, changes of the lake and of push logs are `life`'s."""
-    before, discard, attempt, writing = (
+    before, discard, add_columns, writing = (
         LocalStorage._before,
         LocalStorage.discard,
-        Handle._attempt,
+        Handle.add_columns,
         PushLog._writing,
     )
 
@@ -97,9 +97,9 @@ def living(life: Life) -> Iterator[None]:
         if not life.crashed:
             discard(self, path)
 
-    def attempting(self: Handle, *arguments: Any, **options: Any) -> bool:
+    def adding(self: Handle, *arguments: Any, **options: Any) -> bool:
         life.before_change()
-        return attempt(self, *arguments, **options)
+        return add_columns(self, *arguments, **options)
 
     @contextmanager
     def appending(self: PushLog) -> Iterator[None]:
@@ -110,7 +110,7 @@ def living(life: Life) -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(patch.object(LocalStorage, "_before", changing))
         stack.enter_context(patch.object(LocalStorage, "discard", discarding))
-        stack.enter_context(patch.object(Handle, "_attempt", attempting))
+        stack.enter_context(patch.object(Handle, "add_columns", adding))
         stack.enter_context(patch.object(PushLog, "_writing", appending))
         yield
 

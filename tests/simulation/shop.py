@@ -41,7 +41,7 @@ SMALL_BOUNDS = (
     ("penstock.run.opening.KEY_INDEX_BYTES_MAX", (1, 268_435_456)),
     ("penstock.lake.maintenance.UPKEEP_EVERY_VERSIONS", (4, 7)),
     ("penstock.lake.vacuum.CHECKPOINT_SPACING_VERSIONS", (2, 20)),
-    ("penstock.lake.table.COMMITS_PER_REOPEN", (2, 5, 50)),
+    ("penstock.lake.table.COMMITS_PER_CHECKPOINT", (2, 5, 50)),
 )
 """Bounds that a short life would not meet are made small, as the seed decides; none of them may change a row."""
 

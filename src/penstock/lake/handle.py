@@ -1,26 +1,25 @@
-"""The door to delta-rs for one table: open, refresh, commit, checkpoint; its errors become ours.
+"""The door to delta-rs for one table: open, refresh, add columns, checkpoint; its errors become ours.
 
-A handle knows one version of the table. It does not advance by its own commits: `refresh` it. Who may commit what, and
-what is durable when, is decided in `table.py`; this module only speaks delta-rs.
+A handle knows one version of the table. Of our own commits it is told (`advance`); delta-rs reads them when it is asked
+for more than the version. Who may commit what, and what is durable when, is decided in `table.py`.
 """
 
 from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Field, PostCommitHookProperties, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
-from deltalake.transaction import AddAction, RemoveAction
 
 from penstock.errors import LakeCorrupt, PenstockError, StorageError, UsageError
 from penstock.lake import log
 from penstock.lake.storage import storage_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from penstock.lake.layout import TableSpec
 
@@ -46,6 +45,7 @@ class Handle:
         self._uri = uri
         self._name = name
         self._schema = delta.schema()
+        self._version = int(delta.version())
 
     @classmethod
     def open(cls, uri: str, name: str, version: int | None = None) -> Handle:
@@ -81,7 +81,7 @@ class Handle:
 
     @property
     def version(self) -> int:
-        return int(self._delta.version())
+        return self._version
 
     @property
     def schema(self) -> pa.Schema:
@@ -94,109 +94,70 @@ class Handle:
 
     def refresh(self) -> bool:
         """Advance to the table's last version; whether the columns changed on the way."""
-        before = self.version
+        before = self._version
         with _translated(self._name, self._uri):
             self._delta.update_incremental()
-            if self.version == before:
+            self._version = int(self._delta.version())
+            if self._version == before:
                 return False
             schema = self._delta.schema()
             changed = bool(schema != self._schema)
             self._schema = schema
             return changed
 
+    def advance(self, version: int) -> None:
+        """Know that the table is at `version`, by commits that changed no columns."""
+        self._version = version
+
     def adds(self) -> pa.RecordBatch | pa.Table:
         """The live files: path, size_bytes, modification_time, num_records, null_count, min, max, partition."""
         with _translated(self._name, self._uri):
-            return pa.table(self._delta.get_add_actions())
+            return pa.table(self._current().get_add_actions())
+
+    def _current(self) -> DeltaTable:
+        """delta-rs's table at this handle's version: not at a later one, which nobody has looked at yet."""
+        if int(self._delta.version()) != self._version:
+            self._delta = DeltaTable(self._uri, version=self._version)
+        return self._delta
 
     # -- changing -----------------------------------------------------------------------------------------------------
 
-    def commit(
-        self,
-        adds: Sequence[AddAction],
-        removes: Sequence[RemoveAction],
-        txns: Mapping[str, int],
-        partition_by: Sequence[str],
-        commit: str,
-    ) -> bool:
-        """Write the entry after this handle's version, which is not durable yet. False: that version exists already.
+    def add_columns(self, fields: Sequence[pa.Field], txns: Mapping[str, int], commit: str) -> bool:
+        """Write an entry that adds columns at the end; it is not durable yet. False: that version exists already.
 
         Raises:
             PenstockError: it is not known whether the entry was written.
         """
-        sealed = log.seal([_words(add) for add in adds], [_words(remove) for remove in removes], txns)
-        return self._attempt(
-            self._delta.create_write_transaction,
-            [*adds, *removes],
-            "append",
-            self._schema,
-            list(partition_by),
-            commit_properties=_properties(txns, {log.SEAL: sealed, log.COMMIT: commit}),
-        )
-
-    def add_columns(self, fields: Sequence[pa.Field], txns: Mapping[str, int], commit: str) -> bool:
-        """Write an entry that adds columns at the end; as `commit`."""
-        written = self._attempt(
-            self._delta.alter.add_columns,
-            [Field.from_arrow(field.with_nullable(True)) for field in fields],
-            commit_properties=_properties(txns, {log.SEAL: log.seal((), (), txns), log.COMMIT: commit}),
-        )
-        self._schema = self._delta.schema()  # unlike a write, `alter` advances the handle by itself
-        return written
+        try:
+            with _translated(self._name, self._uri):
+                self._current().alter.add_columns(
+                    [Field.from_arrow(field.with_nullable(True)) for field in fields],
+                    commit_properties=_properties(txns, {log.SEAL: log.seal((), (), txns), log.COMMIT: commit}),
+                    post_commithook_properties=_NO_HOOKS,
+                )
+                self._version = int(self._delta.version())  # `alter` advances delta-rs's table by itself
+                self._schema = self._delta.schema()
+        except _Rival:
+            return False
+        return True
 
     def checkpoint(self) -> None:
         """Write a checkpoint of this handle's version, which is not durable yet."""
         with _translated(self._name, self._uri):
-            self._delta.create_checkpoint()
-
-    def _attempt(self, write: Callable[..., None], *arguments: object, **options: object) -> bool:
-        try:
-            with _translated(self._name, self._uri):
-                write(*arguments, **options, post_commithook_properties=_NO_HOOKS)
-        except _Rival:
-            return False
-        return True
+            self._current().create_checkpoint()
 
 
 class _Rival(Exception):
     """Somebody else committed the version this handle wanted."""
 
 
-def add_action(
-    path: str, size: int, partition: Mapping[str, str | None], modified: int, changes: bool, stats: str
-) -> AddAction:
-    """Delta's action for a file that becomes live."""
-    return AddAction(path, size, partition, modified, changes, stats)
-
-
-def remove_action(path: str, size: int, partition: Mapping[str, str | None], changes: bool) -> RemoveAction:
-    """Delta's action for a file that is live no longer."""
-    return RemoveAction(path, changes, _now_milliseconds(), size=size, partition_values=dict(partition))
-
-
-def _words(action: AddAction | RemoveAction) -> dict[str, Any]:
-    """What is sealed of an action, in the words of the log."""
-    return {
-        "path": action.path,
-        "size": action.size,
-        "partitionValues": dict(action.partition_values or {}),
-        "dataChange": action.data_change,
-        "modificationTime": getattr(action, "modification_time", None),
-        "stats": getattr(action, "stats", None),
-    }
-
-
 def _properties(txns: Mapping[str, int], metadata: Mapping[str, str]) -> CommitProperties:
-    now = _now_milliseconds()  # without last_updated, a clean-up would drop the txn
+    now = time.time_ns() // 1_000_000  # without last_updated, a clean-up would drop the txn
     return CommitProperties(
         custom_metadata=dict(metadata),
         app_transactions=[Transaction(name, version, now) for name, version in txns.items()],
         max_commit_retries=0,
     )
-
-
-def _now_milliseconds() -> int:
-    return time.time_ns() // 1_000_000
 
 
 @contextmanager

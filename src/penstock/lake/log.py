@@ -1,25 +1,27 @@
-"""The Delta log as files: its entries and checkpoints, read without delta-rs.
+"""The Delta log as files: its entries, written and read without delta-rs, and the names of its checkpoints.
 
-Recovery and positions need what delta-rs does not tell: whether an entry is whole, every txn id, who wrote what when.
-Each entry Penstock writes carries in its first line how many actions follow and a digest of them (`seal`), so that a
-cut at the end of a line or a flipped bit is seen (`Entry.problem`). The protocol of commits is in `table.py`.
+Recovery and positions need what delta-rs does not tell: whether an entry is whole, every txn id, who wrote what when;
+and a commit by delta-rs costs more than all else in a small batch (decisions/0006). Each entry Penstock writes carries
+in its first line how many actions follow and a digest of them (`seal`), so that a cut at the end of a line or a flipped
+bit is seen (`Entry.problem`). The protocol of commits is in `table.py`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+import time
 import zlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import orjson
 
 from penstock.errors import LakeCorrupt
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from penstock.lake.storage import Storage
 
@@ -181,6 +183,76 @@ def _entry_of(version: int, actions: list[dict[str, Any]]) -> Entry:
         commit=str(info.get(COMMIT, "")),
         problem=problem,
     )
+
+
+# -- writing ----------------------------------------------------------------------------------------------------------
+
+
+def add_action(
+    path: str, size: int, partition: Mapping[str, str | None], modified: int, stats: str, *, data_change: bool
+) -> dict[str, Any]:
+    """Delta's action for a file that becomes live, with `path` decoded."""
+    return {
+        "path": path,
+        "partitionValues": dict(partition),
+        "size": size,
+        "modificationTime": modified,
+        "dataChange": data_change,
+        "stats": stats,
+    }
+
+
+def remove_action(path: str, size: int, partition: Mapping[str, str | None], *, data_change: bool) -> dict[str, Any]:
+    """Delta's action for a file that is live no longer, with `path` decoded."""
+    return {
+        "path": path,
+        "deletionTimestamp": _now_milliseconds(),
+        "dataChange": data_change,
+        "extendedFileMetadata": True,
+        "partitionValues": dict(partition),
+        "size": size,
+    }
+
+
+def write_entry(
+    storage: Storage,
+    table: str,
+    version: int,
+    *,
+    adds: Sequence[Mapping[str, Any]],
+    removes: Sequence[Mapping[str, Any]],
+    txns: Mapping[str, int],
+    partition_by: Sequence[str],
+    commit: str,
+) -> bool:
+    """Write the entry of `version`; its name is not durable yet. False: there is one already.
+
+    Raises:
+        StorageError: it cannot be written, or it is not known whether it was.
+    """
+    now = _now_milliseconds()
+    information = {
+        "timestamp": now,
+        "operation": "WRITE",
+        "operationParameters": {"mode": "Append", "partitionBy": orjson.dumps(list(partition_by)).decode()},
+        "engineInfo": "penstock",
+        COMMIT: commit,
+        SEAL: seal(adds, removes, txns),
+    }
+    actions: list[dict[str, Any]] = [{"commitInfo": information}]
+    actions += ({"add": _with_uri(add)} for add in adds)
+    actions += ({"remove": _with_uri(remove)} for remove in removes)
+    # Without lastUpdated, a clean-up by another engine would drop the txn.
+    actions += ({"txn": {"appId": name, "version": number, "lastUpdated": now}} for name, number in txns.items())
+    return storage.create(entry_path(table, version), b"\n".join(map(orjson.dumps, actions)))
+
+
+def _with_uri(action: Mapping[str, Any]) -> dict[str, Any]:
+    return {**action, "path": quote(action["path"], safe="/=")}
+
+
+def _now_milliseconds() -> int:
+    return time.time_ns() // 1_000_000
 
 
 _SEALED_ADD = ("path", "size", "partitionValues", "modificationTime", "dataChange", "stats")

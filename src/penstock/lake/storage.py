@@ -73,6 +73,10 @@ class Storage(Protocol):
     def write(self, path: str, data: bytes) -> None:
         """Put a whole file in place, replacing any other, durably and atomically."""
 
+    def create(self, path: str, data: bytes) -> bool:
+        """Put a whole file in place, atomically, unless there is one; whether it was put. Its bytes are durable then,
+        its name only after `sync_folder`."""
+
     def sink(self, path: str) -> AbstractContextManager[pa.NativeFile]:
         """A context: a file to write once, its bytes durable at the end (its name only after `sync_folder`)."""
 
@@ -196,9 +200,9 @@ class LocalStorage:
     # -- writing ------------------------------------------------------------------------------------------------------
 
     def write(self, path: str, data: bytes) -> None:
-        folder, name = os.path.split(path)
+        folder = os.path.dirname(path)
         self.make_folder(folder)
-        temporary = f"{folder}/.{name}{TEMPORARY_MARK}{secrets.token_hex(4)}"
+        temporary = _temporary(path)
         try:
             with self.sink(temporary) as sink:
                 sink.write(data)
@@ -207,6 +211,21 @@ class LocalStorage:
             self.discard(temporary)
             raise
         self.sync_folder(folder)
+
+    def create(self, path: str, data: bytes) -> bool:
+        temporary = _temporary(path)
+        try:
+            with self.sink(temporary) as sink:
+                sink.write(data)
+            with self._translated(path):
+                self._before("link", path)
+                try:
+                    os.link(self.local_path(temporary), self.local_path(path))
+                except FileExistsError:
+                    return False
+        finally:
+            self.discard(temporary)
+        return True
 
     @contextmanager
     def sink(self, path: str) -> Iterator[pa.NativeFile]:
@@ -323,6 +342,12 @@ class LocalStorage:
             raise storage_error(error, self.local_path(path)) from error
         except OSError as error:
             raise storage_error(error, self.local_path(path)) from error
+
+
+def _temporary(path: str) -> str:
+    """Another name in the same folder, for while the file is being written."""
+    folder, name = os.path.split(path)
+    return f"{folder}/.{name}{TEMPORARY_MARK}{secrets.token_hex(4)}"
 
 
 def _held(name: str, descriptor: int) -> Fenced:

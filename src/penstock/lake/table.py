@@ -12,7 +12,7 @@ import time
 import uuid
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from penstock.errors import (
     Fenced,
@@ -27,7 +27,7 @@ from penstock.errors import (
 from penstock.lake import history, log
 from penstock.lake.checkpoint import write_checkpoint
 from penstock.lake.datafile import DataFile, data_files
-from penstock.lake.handle import Handle, add_action, remove_action
+from penstock.lake.handle import Handle
 from penstock.lake.layout import TableSpec
 from penstock.lake.log import Entry
 from penstock.lake.parquet import delta_statistics, write_files, write_sorted
@@ -38,7 +38,7 @@ from penstock.lake.tail import read_tail
 from penstock.limits import (
     COMMIT_ATTEMPTS_MAX,
     COMMIT_FILE_SECONDS_MAX,
-    COMMITS_PER_REOPEN,
+    COMMITS_PER_CHECKPOINT,
     REFRESH_TRUST_SECONDS,
 )
 from penstock.model.columns import batch_txn, nonce_txn, writer_txn
@@ -48,7 +48,6 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
     import pyarrow.compute as pc
-    from deltalake.transaction import AddAction
 
     from penstock.lake.fence import Writer
     from penstock.lake.storage import Storage
@@ -80,7 +79,7 @@ class Table:
         self._spec: TableSpec | None = None
         self._positions: Positions | None = None
         self._files: tuple[int, dict[str, DataFile]] | None = None
-        self._commits_since_open = 0
+        self._commits_since_checkpoint = 0
         self._durable = -1
         self._refreshed = -REFRESH_TRUST_SECONDS
         self._broken: PenstockError | None = None
@@ -129,7 +128,7 @@ class Table:
         """Forget everything known; the next call opens the table anew. Versions up to `durable` are durable."""
         with self._lock:
             self._handle = self._spec = self._positions = self._files = None
-            self._commits_since_open = 0
+            self._commits_since_checkpoint = 0
             self._refreshed = -REFRESH_TRUST_SECONDS
             self._durable = durable
 
@@ -306,16 +305,19 @@ class Table:
         positions = {} if batch is None else {batch_txn(writer.pipeline): batch}
         name = uuid.uuid4().hex
 
-        def write(handle: Handle) -> bool:
+        def write(version: int) -> bool:
             nonlocal added
             self._check_live(removed)
             added = [self._young(file) for file in added]
-            return handle.commit(
-                self._add_actions(added, data_change),
-                [remove_action(file.path, file.size, self._partition_values(file), data_change) for file in removed],
-                {**writer.txns(), **positions, **extra},
-                self.spec.partition_columns,
+            return self._write_entry(
+                version,
                 name,
+                {**writer.txns(), **positions, **extra},
+                self._add_actions(added, data_change),
+                [
+                    log.remove_action(file.path, file.size, self._partition_values(file), data_change=data_change)
+                    for file in removed
+                ],
             )
 
         with self._lock:
@@ -332,8 +334,8 @@ class Table:
         """
         name = uuid.uuid4().hex
 
-        def write(handle: Handle) -> bool:
-            return handle.commit([], [], writer.txns(), self.spec.partition_columns, name)
+        def write(version: int) -> bool:
+            return self._write_entry(version, name, writer.txns())
 
         with self._lock:
             return self._commit(writer, None, write, name, taking=True)
@@ -346,8 +348,8 @@ class Table:
         """
         name = uuid.uuid4().hex
 
-        def write(handle: Handle) -> bool:
-            return handle.add_columns(self.spec.additions(wanted), writer.txns(), name)
+        def write(_: int) -> bool:
+            return self._opened().add_columns(self.spec.additions(wanted), writer.txns(), name)
 
         with self._lock:
             self.refresh()
@@ -358,11 +360,11 @@ class Table:
             return True
 
     def checkpoint(self) -> int:
-        """Write a durable checkpoint of the last version and go on from it; that version."""
+        """Write a durable checkpoint of the last version; that version."""
         with self._lock:
             self.refresh()
             version = write_checkpoint(self.storage, self.name, self._opened())
-            self._reopen_handle()
+            self._commits_since_checkpoint = 0
             return version
 
     # -- the commit ---------------------------------------------------------------------------------------------------
@@ -371,12 +373,12 @@ class Table:
         self,
         writer: Writer,
         batch: int | None,
-        write: Callable[[Handle], bool],
+        write: Callable[[int], bool],
         name: str,
         *,
         taking: bool = False,
     ) -> Committed:
-        """DESIGN "Fencing" in steps. `write` puts the entry behind the handle's version, or says that a rival did."""
+        """DESIGN "Fencing" in steps. `write` writes the entry of a version, or says that a rival did."""
         if self._broken is not None:
             raise self._broken
         failure: PenstockError | None = None
@@ -389,7 +391,7 @@ class Table:
                 return Committed(self.version_at(writer.pipeline, batch), already=True)
             # 2 write the entry behind exactly this version
             try:
-                rival = not write(self._opened())
+                rival = not write(before + 1)
             except (StorageError, LakeCorrupt) as error:
                 rival, failure = True, error
             # 3 a rival, or an outcome that is not known: look what is there
@@ -401,12 +403,12 @@ class Table:
             # 4 durable before anything is built on it
             self._check_in_log(before + 1)
             self._make_durable(before + 1)
-            self.refresh()
+            self._opened().advance(before + 1)
             self._durable = before + 1
-            self._commits_since_open += 1
-            if self._commits_since_open >= COMMITS_PER_REOPEN:
+            self._commits_since_checkpoint += 1
+            if self._commits_since_checkpoint >= COMMITS_PER_CHECKPOINT:
                 write_checkpoint(self.storage, self.name, self._opened())
-                self._reopen_handle()
+                self._commits_since_checkpoint = 0
             return Committed(before + 1)
         raise TransientError(
             f"{self.name}: {COMMIT_ATTEMPTS_MAX} attempts to commit lost to other commits",
@@ -464,17 +466,36 @@ class Table:
             self._broken = error
             raise
 
-    def _add_actions(self, files: Sequence[DataFile], data_change: bool) -> list[AddAction]:
+    def _write_entry(
+        self,
+        version: int,
+        name: str,
+        txns: Mapping[str, int],
+        adds: Sequence[Mapping[str, Any]] = (),
+        removes: Sequence[Mapping[str, Any]] = (),
+    ) -> bool:
+        return log.write_entry(
+            self.storage,
+            self.name,
+            version,
+            adds=adds,
+            removes=removes,
+            txns=txns,
+            partition_by=self.spec.partition_columns,
+            commit=name,
+        )
+
+    def _add_actions(self, files: Sequence[DataFile], data_change: bool) -> list[Mapping[str, Any]]:
         schema = self.schema
-        actions = []
+        actions: list[Mapping[str, Any]] = []
         for file in files:
             if self.storage.size(f"{self.name}/{file.path}") != file.size:
                 raise InvariantBroken(
                     f"{self.name}: {file.path} is to be committed, but is not there with its {file.size} bytes"
                 )
-            statistics = delta_statistics(file, schema)
+            stats = delta_statistics(file, schema)
             values = self._partition_values(file)
-            actions.append(add_action(file.path, file.size, values, file.modified, data_change, statistics))
+            actions.append(log.add_action(file.path, file.size, values, file.modified, stats, data_change=data_change))
         return actions
 
     def _young(self, file: DataFile) -> DataFile:
@@ -507,12 +528,6 @@ class Table:
         if self._handle is None:
             self._handle = Handle.open(self._uri(), self.name)
         return self._handle
-
-    def _reopen_handle(self) -> None:
-        version = self._opened().version
-        self._handle = Handle.open(self._uri(), self.name)
-        self._commits_since_open = 0
-        check(self._handle.version >= version, f"{self.name}: version {version} is gone")
 
     def _partition_column(self) -> str | None:
         return next(iter(self.spec.partition_columns), None)

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from penstock.model.columns import BATCH, WINDOW_START, closed_until_txn
 from penstock.run.goldkeys import GoldKeys
-from penstock.run.rows import align, micros
+from penstock.run.rows import align, has_partner, micros
 from penstock.run.windows import ALWAYS, ClosedWindows, OpenWindows, merge
 
 if TYPE_CHECKING:
@@ -27,10 +27,6 @@ if TYPE_CHECKING:
     from penstock.lake.table import DataFile, Table
     from penstock.plan.gold import GoldPlan
     from penstock.run.silverwindows import SilverWindows
-
-
-ROW = "_row"
-"""The ordinal of a row, while keys are matched."""
 
 
 @dataclass
@@ -248,19 +244,11 @@ class GoldKeeper:
 
     def _matches(self, left: pa.Table, right: pa.Table) -> pa.Array:
         """For each row of `left` whether `right` has a row of the same window and group; NULL equals NULL."""
-        mask = np.zeros(left.num_rows, np.bool_)
-        if left.num_rows and right.num_rows:
-            numbered = left.select(self._keys).append_column(ROW, pa.array(np.arange(left.num_rows)))
-            same = " AND ".join(f"l.{name} IS NOT DISTINCT FROM r.{name}" for name in map(quote, self._keys))
-            sql = f"SELECT l.{ROW} FROM l SEMI JOIN r ON {same}"
-            found = self._engine.query(sql, {"l": numbered, "r": right.select(self._keys)})
-            mask[found[ROW].to_numpy()] = True
+        mask = np.array(pc.is_in(left[WINDOW_START], value_set=right[WINDOW_START].combine_chunks()))
+        rows = np.flatnonzero(mask)
+        if len(rows):
+            mask[rows] = has_partner(left.select(self._keys).take(pa.array(rows)), right, self._keys)
         return pa.array(mask)
-
-
-def quote(name: str) -> str:
-    """A column name as SQL writes it."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 def stamp(rows: pa.Table, batch: int) -> pa.Table:
