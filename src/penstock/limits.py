@@ -33,11 +33,11 @@ if BATCH_BYTES_MAX < 2 * RECORD_BYTES_MAX:
 
 # -- run --------------------------------------------------------------------------------------------------------------
 
-KEY_RUNS_MAX = 12
-"""Sorted runs in memory per bucket of keys; each lookup visits all of them."""
+KEYS_PER_RUN_MAX = 1 << 21
+"""Keys in one sorted run of a bucket, 64 MiB: a merge needs as much again, and each lookup visits all runs."""
 
 KEY_INDEX_BYTES_MAX = 256 * MIB
-"""Memory for the keys of accepted events; older buckets are forgotten, a larger bucket goes to a file."""
+"""Memory for the keys of accepted events; older buckets are forgotten, runs of a larger bucket go to files."""
 
 OPEN_WINDOWS_MAX = 500_000
 """Partial aggregates of open windows in memory, per gold table; what exceeds it is computed from silver at close."""

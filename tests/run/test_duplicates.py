@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.run.duplicates import Duplicates, PlacedKeys, Verdict, first_of_each
-from penstock.run.keys import BloomFilter, KeyBlock, KeyIndex
+from penstock.run.keys import BloomFilter, KeyBlock, KeyIndex, order_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,8 +90,16 @@ def test_a_winner_in_another_partition_is_named_exactly() -> None:
     assert (verdict.winner_partition[2], verdict.winner_offset[2], verdict.winner_index[2]) == (1, 1, 1)
 
 
+def in_order(block: KeyBlock) -> KeyBlock:
+    return block.take(order_of(block))
+
+
+@pytest.mark.parametrize("limit", [4_000, 1 << 21])
 @pytest.mark.parametrize("spill", [False, True])
-def test_index_finds_what_was_added_and_nothing_else(spill: bool, tmp_path: Path) -> None:
+def test_index_finds_what_was_added_and_nothing_else(
+    spill: bool, limit: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("penstock.run.keys.KEYS_PER_RUN_MAX", limit)
     random = np.random.default_rng(5)
     index = KeyIndex()
     high = random.integers(0, 1 << 63, 30_000, dtype=np.uint64)
@@ -99,14 +107,14 @@ def test_index_finds_what_was_added_and_nothing_else(spill: bool, tmp_path: Path
     places = np.arange(30_000, dtype=np.uint64)
     for start in range(0, 20_000, 2_500):
         part = slice(start, start + 2_500)
-        index.add(KeyBlock(high[part], low[part], places[part], places[part] + 7))
+        index.add(in_order(KeyBlock(high[part], low[part], places[part], places[part] + 7)))
         if spill:
             index.spill(tmp_path)
-    found, offset, origin = index.find(KeyBlock(high, low, places, places))
-    assert found[:20_000].all()
-    assert not found[20_000:].any()
-    assert (offset[:20_000] == places[:20_000]).all()
-    assert (origin[:20_000] == places[:20_000] + 7).all()
+    wanted = in_order(KeyBlock(high, low, places, places))
+    found, offset, origin = index.find(wanted)
+    assert (found == (wanted.offset < 20_000)).all()
+    assert (offset[found] == wanted.offset[found]).all()
+    assert (origin[found] == wanted.offset[found] + 7).all()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -122,5 +130,8 @@ def test_bloom_filter_never_denies_a_key() -> None:
 
 def test_first_of_each_with_equal_high_halves() -> None:
     high = np.array([5, 5, 5, 5], np.uint64)
-    low = np.array([1, 2, 1, 2], np.uint64)
-    assert first_of_each(KeyBlock(high, low, high, high)).tolist() == [0, 1, 0, 1]
+    low = np.array([2, 1, 2, 1], np.uint64)
+    block = KeyBlock(high, low, high, high)
+    order = order_of(block)
+    assert order.tolist() == [1, 3, 0, 2]
+    assert first_of_each(block.take(order)).tolist() == [0, 0, 2, 2]

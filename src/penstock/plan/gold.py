@@ -38,8 +38,8 @@ class GoldPlan:
     `partial_sql`   rows -> `window_start TIMESTAMPTZ`, the `by` columns, `_rows BIGINT`, states; a row counts in every
                     window it lies in. Empty where the table is not mergeable.
     `merge_sql`     partials -> the same columns, one row per window and group. Empty where it is not mergeable.
-    `final_sql`     partials, merged -> `window_start, window_end`, the `by` columns, the measures, `_rows`,
-                    `_overflows VARCHAR[]`. Empty where it is not mergeable.
+    `final_sql`     partials -> `window_start, window_end`, the `by` columns, the measures, `_rows`,
+                    `_overflows VARCHAR[]`, one row per window and group. Empty where it is not mergeable.
     `recompute_sql` rows -> the same columns as `final_sql`.
     `window_sql`    rows -> DISTINCT `window_start` and the `by` columns: the windows these rows touch.
 
@@ -118,7 +118,7 @@ class _Compiler:
 
     def plan(self) -> GoldPlan:
         mergeable = self._bound.aggregates.mergeable
-        partial = self._partial()
+        partial, merged = self._partial(), self._merge("partials")
         measures = {measure.name: measure for measure in self._bound}
         return GoldPlan(
             name=self._gold.name,
@@ -127,8 +127,8 @@ class _Compiler:
             measures=tuple(measure.name for measure in self._gold.measures),
             mergeable=mergeable,
             partial_sql=partial if mergeable else "",
-            merge_sql=self._merge("partials") if mergeable else "",
-            final_sql=self._final("partials") if mergeable else "",
+            merge_sql=merged if mergeable else "",
+            final_sql=self._final(f"(\n{merged}\n)") if mergeable else "",
             recompute_sql=self._final(f"(\n{partial}\n)"),
             window_sql=f"SELECT DISTINCT {self._listed(f'make_timestamptz({WINDOW}) AS {WINDOW_START}')}\n"
             f"FROM ({self._windows.place(self._rows())})",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from penstock.run.keys import KeyBlock, KeyIndex
+from penstock.run.keys import KeyBlock, KeyIndex, order_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -86,8 +86,9 @@ class Duplicates:
         block = self._pack(keys)
         for bucket in np.unique(keys.bucket):
             rows = np.flatnonzero(keys.bucket == bucket)
-            index = self._index(int(bucket))
+            rows = rows[order_of(block.take(rows))]
             part = block.take(rows)
+            index = self._index(int(bucket))
             first = first_of_each(part)
             found, offset, origin = index.find(part)
             new = (first == np.arange(len(rows))) & ~found
@@ -128,13 +129,15 @@ class Duplicates:
             index = KeyIndex()
             self._buckets[bucket] = index
             for keys in self._load(bucket):
-                index.add(self._pack(keys))
+                block = self._pack(keys)
+                index.add(block.take(order_of(block)))
                 self._make_room(bucket)
         self._buckets.move_to_end(bucket)
         return index
 
     def _make_room(self, current: int) -> None:
-        """Forget the buckets touched longest ago; a bucket that alone is too large goes to a file."""
+        """Forget the buckets touched longest ago; of one that alone is too large, runs go to files. The filter stays in
+        memory, and half of the bound is for runs whatever it takes."""
         while len(self._buckets) > 1 and sum(index.bytes for index in self._buckets.values()) > self._memory_bytes:
             oldest = next(iter(self._buckets))
             if oldest == current:
@@ -142,22 +145,12 @@ class Duplicates:
                 oldest = next(iter(self._buckets))
             del self._buckets[oldest]
         index = self._buckets[current]
-        if index.bytes > self._memory_bytes:
+        while index.run_bytes > self._memory_bytes // 2:
             index.spill(self._spill_folder)
 
 
 def first_of_each(block: KeyBlock) -> NDArray[np.intp]:
-    """For each row the row at which its key stands first."""
-    order = np.argsort(block.high, kind="stable")
-    high, low = block.high[order], block.low[order]
-    same_high = high[1:] == high[:-1]
-    if np.any(same_high & (low[1:] != low[:-1])):
-        # Two keys share a high half (hardly ever): sort by the whole digest; lexsort is stable, so firsts stay first.
-        order = np.lexsort((block.low, block.high))
-        high, low = block.high[order], block.low[order]
-    starts = np.ones(len(order), np.bool_)
-    starts[1:] = ~((high[1:] == high[:-1]) & (low[1:] == low[:-1]))
-    group_start = np.maximum.accumulate(np.where(starts, np.arange(len(order)), 0))
-    first = np.empty(len(order), np.intp)
-    first[order] = order[group_start]
-    return first
+    """For each row of a sorted block the row at which its key stands first."""
+    starts = np.ones(len(block), np.bool_)
+    starts[1:] = (block.high[1:] != block.high[:-1]) | (block.low[1:] != block.low[:-1])
+    return np.maximum.accumulate(np.where(starts, np.arange(len(block)), 0))

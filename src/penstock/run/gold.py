@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from penstock.model.columns import BATCH, WINDOW_START, closed_until_txn
 from penstock.run.goldkeys import GoldKeys
 from penstock.run.rows import align, has_partner, micros
-from penstock.run.windows import ALWAYS, ClosedWindows, OpenWindows, merge
+from penstock.run.windows import ALWAYS, ClosedWindows, OpenWindows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -122,6 +122,8 @@ class GoldKeeper:
 
     def _close(self, change: GoldChange, batch: int, first_open: int | None, next_open: int) -> None:
         """Finish the windows that start in [first_open, next_open)."""
+        if first_open == next_open:
+            return
         floor = self._open.silver_floor
         if floor > -ALWAYS and (first_open is None or first_open < floor):
             for rows in self._finals(batch, first_open, min(next_open, floor)):
@@ -143,7 +145,7 @@ class GoldKeeper:
             self._recompute(change, batch, change.corrected, late)
             return
         if fresh.num_rows:  # no row of the window came before, so its partial is complete
-            self._append(change, self._final(merge(self.plan, self._engine, fresh)))
+            self._append(change, self._final(fresh))
             self._closed.add(fresh)
         cached = self._closed.all()
         if cached is not None and late.num_rows:
@@ -151,9 +153,8 @@ class GoldKeeper:
             is_known = self._matches(late, known)
             touching, late = late.filter(is_known), late.filter(pc.invert(is_known))
             if touching.num_rows:
-                merged = merge(self.plan, self._engine, pa.concat_tables([known, touching]))
                 self._closed.add(touching)
-                self._note(change, change.corrected, self._final(merged))
+                self._note(change, change.corrected, self._final(pa.concat_tables([known, touching])))
         self._recompute(change, batch, change.corrected, late)
 
     def _recompute(self, change: GoldChange, batch: int, where: list[pa.Table], touched: pa.Table) -> None:

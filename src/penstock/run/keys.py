@@ -1,21 +1,22 @@
 """An index from 128-bit key digests to the places of their events, for one bucket, in bounded memory.
 
-A bucket is a few sorted runs behind a Bloom filter, merged as they grow (a log-structured merge). What outgrows its
-share of memory is moved to a disposable file; nothing here needs to survive the process. `duplicates.py` uses it.
+A bucket is a few sorted runs behind a Bloom filter, merged as they grow up to a bound (a log-structured merge). What
+outgrows its share of memory is moved to disposable files, run by run; nothing here needs to survive the process.
+`duplicates.py` uses it.
 """
 
 from __future__ import annotations
 
+import mmap
 import tempfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from penstock.limits import KEY_RUNS_MAX
+from penstock.limits import KEYS_PER_RUN_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -54,16 +55,24 @@ class KeyBlock:
         return BYTES_PER_KEY * len(self)
 
 
-def in_order(blocks: list[KeyBlock]) -> Iterator[U64]:
-    """The four columns of all blocks together, sorted by `high`: one at a time, so that only one is there twice."""
-    order = np.argsort(np.concatenate([block.high for block in blocks]), kind="stable")
-    for name in ("high", "low", "offset", "origin"):
-        yield np.concatenate([getattr(block, name) for block in blocks])[order]
+def order_of(block: KeyBlock) -> NDArray[np.intp]:
+    """The order of the rows by key; equal keys stay as they are."""
+    order = np.argsort(block.high, kind="stable")
+    high, low = block.high[order], block.low[order]
+    if np.any((high[1:] == high[:-1]) & (low[1:] < low[:-1])):
+        # Two keys share a high half (hardly ever): sort by the whole digest, which is stable too.
+        order = np.lexsort((block.low, block.high))
+    return order
 
 
-def merged(blocks: list[KeyBlock]) -> KeyBlock:
-    """One sorted block with the rows of all."""
-    return KeyBlock(*in_order(blocks))
+def merged(left: KeyBlock, right: KeyBlock) -> KeyBlock:
+    """One sorted block with the rows of both. One column after the other, so that only one is there twice."""
+    order = np.argsort(np.concatenate([left.high, right.high]), kind="stable")
+    columns = (
+        np.concatenate([getattr(left, name), getattr(right, name)])[order]
+        for name in ("high", "low", "offset", "origin")
+    )
+    return KeyBlock(*columns)
 
 
 class BloomFilter:
@@ -99,11 +108,12 @@ class BloomFilter:
 
 
 class KeyIndex:
-    """All keys of one bucket. `find` and `add` take blocks of any length; `add` wants keys that are not there yet."""
+    """All keys of one bucket. `find` and `add` take blocks of any length, sorted by key (`order_of`); `add` wants keys
+    that are not there yet."""
 
     def __init__(self) -> None:
         self._runs: list[KeyBlock] = []
-        self._spilled: list[KeyBlock] = []
+        self._spilled: list[_SpilledRun] = []
         self._bloom = BloomFilter(0)
         self._keys = 0
 
@@ -113,7 +123,12 @@ class KeyIndex:
     @property
     def bytes(self) -> int:
         """Bytes held in memory; spilled runs are the file system's."""
-        return self._bloom.bytes + sum(run.bytes for run in self._runs)
+        return self._bloom.bytes + self.run_bytes
+
+    @property
+    def run_bytes(self) -> int:
+        """Bytes that spilling frees."""
+        return sum(run.bytes for run in self._runs)
 
     def find(self, wanted: KeyBlock) -> tuple[NDArray[np.bool_], U64, U64]:
         """For each wanted key: whether it is here, and the offset and origin of its event (0 where it is not)."""
@@ -121,7 +136,7 @@ class KeyIndex:
         offset = np.zeros(len(wanted), np.uint64)
         origin = np.zeros(len(wanted), np.uint64)
         candidates = np.flatnonzero(self._bloom.may_hold(wanted.high, wanted.low))
-        for run in (*self._runs, *self._spilled):
+        for run in (*self._runs, *(spilled.keys for spilled in self._spilled)):
             if not len(candidates):
                 break
             at = _search(run, wanted.high[candidates], wanted.low[candidates])
@@ -131,41 +146,59 @@ class KeyIndex:
             offset[rows] = run.offset[at[hit]]
             origin[rows] = run.origin[at[hit]]
             candidates = candidates[~hit]
+        self._let_go()
         return found, offset, origin
 
     def add(self, block: KeyBlock) -> None:
         if not len(block):
             return
         self._keys += len(block)
-        self._runs.append(merged([block]))
+        self._runs.append(block)
         if self._keys > self._bloom.capacity:
             self._bloom = BloomFilter(2 * self._keys)
-            for run in (*self._runs, *self._spilled):
+            for run in (*self._runs, *(spilled.keys for spilled in self._spilled)):
                 self._bloom.add(run.high, run.low)
+            self._let_go()
         else:
             self._bloom.add(block.high, block.low)
         self._merge()
 
     def _merge(self) -> None:
-        """Merge a run into its left neighbour while that is not at least twice as long, so that runs stay few."""
+        """Merge a run into its left neighbour while that is not at least twice as long, so that runs stay few; but no
+        further than KEYS_PER_RUN_MAX, because a merge takes as much room again."""
         runs = self._runs
-        while len(runs) > 1 and (len(runs) > KEY_RUNS_MAX or len(runs[-2]) < 2 * len(runs[-1])):
+        while len(runs) > 1 and len(runs[-2]) < 2 * len(runs[-1]):
+            if len(runs[-2]) + len(runs[-1]) > KEYS_PER_RUN_MAX:
+                return
             last = runs.pop()
-            runs[-1] = merged([runs[-1], last])
+            runs[-1] = merged(runs[-1], last)
 
     def spill(self, folder: Path) -> None:
-        """Move every run in memory to one disposable, unnamed file."""
-        if not self._runs:
-            return
+        """Move the run that has been in memory longest, and is among the longest, to a disposable file."""
+        if self._runs:
+            self._spilled.append(_SpilledRun(self._runs.pop(0), folder))
+
+    def _let_go(self) -> None:
+        for run in self._spilled:
+            run.let_go()
+
+
+class _SpilledRun:
+    """A run in an unnamed file, mapped into memory."""
+
+    def __init__(self, run: KeyBlock, folder: Path) -> None:
+        columns = (run.high, run.low, run.offset, run.origin)
         with tempfile.TemporaryFile(dir=folder) as file:
-            arrays = []
-            for array in in_order(self._runs):
-                start = file.tell()
-                array.tofile(file)
-                file.flush()
-                arrays.append(np.memmap(file, np.uint64, "r", start, array.shape))
-        self._spilled.append(KeyBlock(*arrays))
-        self._runs = []
+            for column in columns:
+                column.tofile(file)
+            file.flush()
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self.keys = KeyBlock(*np.frombuffer(self._map, np.uint64).reshape(len(columns), len(run)))
+
+    def let_go(self) -> None:
+        """Leave the pages that were looked at to the file system: the kernel would count them as this process's."""
+        if hasattr(mmap, "MADV_DONTNEED"):
+            self._map.madvise(mmap.MADV_DONTNEED)
 
 
 def _search(run: KeyBlock, high: U64, low: U64) -> NDArray[np.intp]:

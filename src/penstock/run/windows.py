@@ -59,7 +59,8 @@ class Partials:
         return pa.concat_tables(self._pieces) if self._pieces else None
 
     def take_before(self, start: int) -> pa.Table | None:
-        """Remove and return, merged, the windows that start before `start` (microseconds)."""
+        """Remove and return the windows that start before `start` (microseconds), perhaps in several rows each; None
+        for nothing."""
         taken, kept = [], []
         for piece in self._pieces:
             early = pc.less(piece[WINDOW_START], micros(start))
@@ -69,7 +70,7 @@ class Partials:
         if not found:
             return None
         self._pieces = [piece for piece in kept if piece.num_rows]
-        return merge(self._plan, self._engine, pa.concat_tables(found))
+        return pa.concat_tables(found)
 
     def last_start(self) -> int | None:
         """The latest window start, in microseconds."""
