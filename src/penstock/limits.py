@@ -231,6 +231,9 @@ ZORDER_BUCKETS_MAX = 256
 UPKEEP_EVERY_VERSIONS = 64
 """Commits of a table between two looks at its log folder."""
 
+UPKEEP_NICENESS = 10
+"""By how much the thread that merges large files stands back behind the others, on the scale of `nice`."""
+
 VACUUM_EVERY_SECONDS = 6 * 3600
 """Between two vacuums of a table by the loop: each lists all its files, and they are kept for days anyway."""
 

@@ -15,10 +15,10 @@ from deltalake import DeltaTable
 
 from lake.lakes import open_lake, owned
 from penstock.errors import Fenced, LakeCorrupt, UsageError
-from penstock.lake import layout, log, maintenance
+from penstock.lake import layout, log
 from penstock.lake import vacuum as vacuuming
 from penstock.lake.compaction import compact
-from penstock.lake.maintenance import upkeep, vacuum_txn
+from penstock.lake.maintenance import KeptFiles, keep_files, keep_log, vacuum_txn
 from penstock.lake.vacuum import clean_log, vacuum
 from penstock.model.columns import BATCH, batch_txn
 from penstock.settings import Settings
@@ -269,14 +269,18 @@ class Loop:
     settings: Settings
     batch: int = 0
 
-    def run(self, count: int, now: int | None = None) -> list[maintenance.Kept]:
+    def run(self, count: int, now: int | None = None) -> list[KeptFiles]:
         done = []
         for _ in range(count):
             self.batch += 1
             add_batch(self.table, self.writer, self.batch)
-            kept = upkeep([self.table], self.writer, self.batch, self.settings, now=now or real_now())
-            done += kept.values()
+            done.append(self.keep(now or real_now()))
         return done
+
+    def keep(self, now: int) -> KeptFiles:
+        kept = keep_files(self.table, self.writer, self.settings, now=now)
+        keep_log(self.table, self.writer.pipeline, self.batch, self.settings, now=now)
+        return kept
 
 
 @pytest.fixture
@@ -317,8 +321,8 @@ def test_upkeep_vacuums_a_table_that_nothing_is_ever_compacted_in(loop: Loop) ->
     for batch in range(1, 140):
         before = table.files()
         table.commit(loop.writer, batch=batch, add=table.write(rows(batch)), remove=before)
-        now = real_now() + (8 * DAY if batch > 70 else 0)
-        done += upkeep([table], loop.writer, batch, loop.settings, now=now).values()
+        loop.batch = batch
+        done.append(loop.keep(real_now() + (8 * DAY if batch > 70 else 0)))
     assert not any(kept.rewritten for kept in done)
     assert [kept.vacuumed.files for kept in done if kept.vacuumed] == [0, 125]
     assert batches(table) == [139]
@@ -339,4 +343,4 @@ def test_upkeep_of_a_writer_that_was_replaced_stops(loop: Loop, tmp_path: Path) 
         add_batch(loop.table, loop.writer, batch)
     owned(open_lake(tmp_path), SPEC)
     with pytest.raises(Fenced):
-        upkeep([loop.table], loop.writer, 9, loop.settings, now=real_now())
+        loop.keep(real_now())

@@ -15,7 +15,7 @@ from unittest.mock import patch
 
 from penstock.lake.handle import Handle
 from penstock.lake.storage import LocalStorage
-from penstock.run import service
+from penstock.run import service, upkeep
 from penstock.sources.push_log import PushLog
 
 if TYPE_CHECKING:
@@ -118,12 +118,14 @@ def living(life: Life) -> Iterator[None]:
 class InTurn:
     """Stands for the loop's thread pools: what is submitted is done at once, so that a seed always does the same."""
 
-    def __init__(self, workers: int, name: str) -> None: ...
+    def __init__(self, workers: int, name: str, **_: object) -> None: ...
 
     def __enter__(self) -> InTurn:
         return self
 
     def __exit__(self, *_: object) -> None: ...
+
+    def shutdown(self) -> None: ...
 
     def submit(self, work: Callable[..., Any], *arguments: Any) -> Future[Any]:
         done: Future[Any] = Future()
@@ -136,6 +138,8 @@ class InTurn:
         return done
 
 
-def in_turn() -> Any:
+@contextmanager
+def in_turn() -> Iterator[None]:
     """A context in which the loop has no threads of its own."""
-    return patch.object(service, "ThreadPoolExecutor", InTurn)
+    with patch.object(service, "ThreadPoolExecutor", InTurn), patch.object(upkeep, "ThreadPoolExecutor", InTurn):
+        yield

@@ -62,6 +62,8 @@ def _run(planted: project.Planted, events: int, interval_ms: int, options: Optio
             with Beside("watch", folder) as reader:
                 reader.wait_ready()
                 with Beside("offer", folder, first, events, BLOCK_ROWS, RATE) as client:
+                    client.wait_ready()
+                    client.order("offer")
                     pushed = client.result()
                 reader.order(str(pushed["offered"][-1][2]))
                 watched = reader.result()

@@ -69,6 +69,7 @@ class Cut:
         table = self.tables.get(name)
         if table is None:
             raise UsageError(f"the lake has no table {name}", hint="`penstock tables` lists them.")
+        table.refresh()
         kind, short = layout.split_name(name)
         if kind is Kind.REFERENCES:
             return self._bounded(table, layout.VERSION, self._pinned(short))
@@ -122,7 +123,8 @@ def cut(lake: Lake, as_of: int | datetime | None = None, pipeline: str | None = 
     A batch fixes the time: every other pipeline is cut at its last ledger row written by then. A time without a zone
     is UTC. Raises UsageError where there is no such batch.
     """
-    # The ledgers come first: whatever is committed after that is at batches beyond the cut.
+    # The ledgers come first: whatever is committed after that is at batches beyond the cut, however late a table is
+    # looked at.
     ledgers: dict[str, Ledger] = {}
     listed = lake.tables()
     for name in listed:
@@ -140,7 +142,6 @@ def cut(lake: Lake, as_of: int | datetime | None = None, pipeline: str | None = 
             continue
         table = ledgers[short].table if kind is Kind.LEDGER else lake.table(name)
         if table is not None:
-            table.refresh()
             tables[name] = table
     return Cut(rows, tables, ledgers)
 

@@ -84,7 +84,6 @@ class _Loop:
         self._clock = context.clock
         self._started = self._clock.monotonic()
         self._last_bronze: Future[Journal] | None = None
-        self._upkeep = Upkeep(opened.protocol.tables, context.settings, context.clock)
 
     def run(self) -> RunSummary:
         silver = self._context.pipeline.silver
@@ -101,6 +100,7 @@ class _Loop:
             self._clock,
         )
         with (
+            Upkeep(tables, settings, self._clock) as self._upkeep,
             ThreadPoolExecutor(1, "bronze") as self._bronze_thread,
             ThreadPoolExecutor(1, "absorb") as self._absorb_thread,
             ThreadPoolExecutor(1, "aggregate") as self._aggregate_thread,

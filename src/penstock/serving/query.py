@@ -12,6 +12,7 @@ import re
 import tempfile
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -151,8 +152,7 @@ def _quote_references(sql: str) -> str:
 
 def _names(sql: str) -> list[str]:
     """The tables one SELECT statement reads, as `schema.name` in lower case, sorted."""
-    with duckdb.connect(":memory:", config=dict(_CONFIGURATION)) as bare:
-        bare.execute("SET enable_external_access = false")
+    with _bare_database().cursor() as bare:
         try:
             statements = bare.extract_statements(sql)
             kinds = [statement.type for statement in statements]
@@ -166,6 +166,15 @@ def _names(sql: str) -> list[str]:
         except duckdb.Error as error:
             raise _query_error(error) from None
     return sorted({name for text in found if (name := _table_name(text)) is not None})
+
+
+@cache
+def _bare_database() -> duckdb.DuckDBPyConnection:
+    """A database to parse statements with; making one takes as long as many a query."""
+    database = duckdb.connect(":memory:", config=dict(_CONFIGURATION))
+    database.execute("SET enable_external_access = false")
+    database.execute("SET lock_configuration = true")
+    return database
 
 
 def _table_name(text: str) -> str | None:
