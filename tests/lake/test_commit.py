@@ -253,7 +253,7 @@ def test_threads_commit_to_one_table_without_losing_anything(tmp_path: Path) -> 
 
 
 def test_commits_stay_quick(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Prints, asserts no time: a checkpoint and a new handle every so often keep an append from growing slower."""
+    """Prints, asserts no time: an append does not grow slower with the log."""
     writer, [table] = owned(open_lake(tmp_path), layout.contracts_spec("p"))
     row = layout.contracts_spec("p").schema.empty_table().slice(0, 0)
     taken = []

@@ -59,6 +59,23 @@ def test_a_failed_write_leaves_nothing_under_the_name(tmp_path: Path, operation:
     assert storage.read("a/file") == b"old"
 
 
+def test_a_file_is_created_once_and_whole(tmp_path: Path) -> None:
+    storage = FaultyStorage(tmp_path)
+    assert storage.create("entry", b"first")
+    assert [operation for operation, _ in storage.operations] == ["create", "sync", "link"]
+    assert not storage.create("entry", b"second")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"entry": b"first"}
+
+
+@pytest.mark.parametrize("operation", ["create", "sync", "link"])
+def test_a_failed_creation_leaves_nothing(tmp_path: Path, operation: str) -> None:
+    storage = FaultyStorage(tmp_path)
+    storage.fail_on = operation
+    with pytest.raises(StorageError, match="No space left"):
+        storage.create("entry", b"x")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_file_is_written_into_a_folder_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "lake").write_text("not a folder")
     with pytest.raises(StorageError, match=r"(?i)not a directory|file exists"):
