@@ -77,6 +77,28 @@ def test_names_are_found_in_any_case_and_anywhere_in_the_statement(catalog):
 @pytest.mark.parametrize(
     "sql",
     [
+        "select count(*) n from silver.ticks join silver.everything using (id)",
+        "select count(*) n from SILVER.ticks natural join (select id from silver.everything)",
+        "with t as (from silver.ticks) select count(*) n from silver.everything semi join t using (id, _batch)",
+        "select (select count(*) from silver.ticks join references.places on true right join silver.ticks using (id)) n",
+        "select count(*) n from (unpivot silver.ticks on id, _batch into name k value v) where k = 'id'",
+    ],
+)
+def test_columns_may_be_named_where_tables_are_joined(sql, catalog):
+    assert rows(sql, catalog) == [{"n": 2}]
+
+
+def test_a_column_that_a_join_lacks_is_the_users_error(catalog):
+    with pytest.raises(QueryError, match="nothere"):
+        rows("select * from silver.ticks join silver.everything using (nothere)", catalog)
+    with pytest.raises(QueryError, match=r"there is no table silver\.tick") as raised:
+        rows("select * from silver.ticks join silver.tick using (id)", catalog)
+    assert "silver.ticks" in raised.value.hint
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
         "drop view silver.ticks",
         "select 1; select 2",
         "",
@@ -150,6 +172,14 @@ def test_an_error_on_the_way_is_the_users_too(catalog):
         pytest.raises(QueryError, match="Could not convert"),
     ):
         list(result)
+
+
+def test_a_file_that_was_deleted_is_named(catalog):
+    gone = Path(catalog["silver.ticks"]().files[1].path)
+    gone.unlink()
+    with pytest.raises(QueryError, match=r"new\.parquet is gone") as raised:
+        rows("select * from silver.ticks", catalog)
+    assert "kept_days" in raised.value.hint
 
 
 def test_memory_is_bounded(catalog):

@@ -8,6 +8,8 @@ text runs. So the worst a query can do is take its share of memory and time.
 from __future__ import annotations
 
 import difflib
+import json
+import os
 import re
 import tempfile
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -37,6 +39,10 @@ _CONFIGURATION = {
     "allow_community_extensions": "false",
 }
 
+_GONE = (
+    "Files of an old cut are deleted after `kept_days`, also while a query runs: ask for a younger cut. A file of the "
+    "present one was lost: `penstock audit` tells."
+)
 _NAME = re.compile(r"""\s*(?:"((?:[^"]|"")*)"|([^\s."]+))\s*""")
 
 
@@ -53,6 +59,7 @@ class QueryResult:
     """A running query: a schema and a stream of record batches. Close it (or use `with`) to free what it holds."""
 
     def __init__(self, sql: str, relations: tuple[Relation, ...], bounds: QueryBounds) -> None:
+        self._relations = relations
         self._folder = tempfile.TemporaryDirectory(prefix="penstock-query-", ignore_cleanup_errors=True)
         self._connection = duckdb.connect(":memory:", config=dict(_CONFIGURATION))
         # A signal reaches the main thread only, and not while DuckDB computes in it: so that is done in another.
@@ -64,7 +71,7 @@ class QueryResult:
             )
         except duckdb.Error as error:
             self.close()
-            raise _query_error(error) from None
+            raise self._error(error) from None
         except BaseException:
             self.close()
             raise
@@ -83,7 +90,14 @@ class QueryResult:
             while (batch := self._wait_for(lambda: next(self._reader, None))) is not None:
                 yield batch
         except (duckdb.Error, pa.ArrowException, OSError) as error:
-            raise _query_error(error) from None
+            raise self._error(error) from None
+
+    def _error(self, error: Exception) -> QueryError:
+        """What it means for the user. Of a file that is not there DuckDB says that it may not look for it."""
+        for path in sorted({file.path for relation in self._relations for file in relation.files}):
+            if not os.path.exists(path):
+                return QueryError(f"{path} is gone", hint=_GONE)
+        return _query_error(error)
 
     def table(self) -> pa.Table:
         """All rows at once."""
@@ -162,7 +176,11 @@ def _names(sql: str) -> list[str]:
                     f"only one SELECT statement can be run, not {named}",
                     hint="Only `penstock run` writes the lake. Use SELECT, WITH, VALUES, DESCRIBE or SUMMARIZE.",
                 )
-            found = bare.get_table_names(sql, qualified=True)
+            try:
+                found = bare.get_table_names(sql, qualified=True)
+            except duckdb.BinderException:
+                # Here no table has columns, so that JOIN ... USING, for one, cannot be bound; it can be parsed.
+                found = set(_names_in_tree(bare, sql))
         except duckdb.Error as error:
             raise _query_error(error) from None
     return sorted({name for text in found if (name := _table_name(text)) is not None})
@@ -175,6 +193,19 @@ def _bare_database() -> duckdb.DuckDBPyConnection:
     database.execute("SET enable_external_access = false")
     database.execute("SET lock_configuration = true")
     return database
+
+
+def _names_in_tree(connection: duckdb.DuckDBPyConnection, sql: str) -> Iterator[str]:
+    """The tables with a schema in the parse tree of one SELECT statement."""
+    pending = [json.loads(connection.execute("SELECT json_serialize_sql(?)", [sql]).fetchall()[0][0])]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, dict):
+            if node.get("type") == "BASE_TABLE" and node.get("schema_name") and not node.get("catalog_name"):
+                yield f"{identifier(node['schema_name'])}.{identifier(node['table_name'])}"
+            pending.extend(node.values())
+        elif isinstance(node, list):
+            pending.extend(node)
 
 
 def _table_name(text: str) -> str | None:
