@@ -222,6 +222,28 @@ def test_gold_is_read_from_its_history_as_long_as_that_is_kept(pipes: tuple[Pipe
         assert batches(cut(open_lake(tmp_path), batch, "a"), "gold/g_a") == [batch]
 
 
+def test_gold_is_read_as_it_was_stored_last(tmp_path: Path) -> None:
+    """The files of the version that the ledger names were merged, and deleted long before the next batch came."""
+    pipe = Pipe(open_lake(tmp_path), "a")
+    gold: Table = pipe.tables[3]
+    pipe.run(1, SECOND)
+    before = gold.files()
+    rows = pa.concat_tables(gold.read())
+    gold.commit(pipe.writer, batch=None, add=gold.write(rows), remove=before, data_change=False)
+    for file in before:
+        gold.storage.delete(f"{gold.name}/{file.path}")
+    assert batches(cut(open_lake(tmp_path)), "gold/g_a") == [1]
+    for batch in (2, 3):
+        pipe.run(batch, batch * SECOND)
+        assert batches(cut(open_lake(tmp_path), 1, "a"), "gold/g_a") == [1]
+    gold.checkpoint()
+    pipe.run(4, 4 * SECOND)
+    now = time.time_ns() // 1000 + 2 * 86_400 * SECOND
+    assert clean_log(gold, log_kept_days=1, kept_days=7, now=now).entries > 3
+    for batch in (1, 2, 3, 4):
+        assert batches(cut(open_lake(tmp_path), batch, "a"), "gold/g_a") == [batch]
+
+
 def test_gold_whose_files_were_deleted_is_no_longer_kept(pipes: tuple[Pipe, Pipe], tmp_path: Path) -> None:
     gold: Table = pipes[0].tables[3]
     version = dict(Ledger(pipes[0].tables[4]).row(1).versions)[gold.name]

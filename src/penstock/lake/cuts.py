@@ -1,7 +1,8 @@
 """One consistent cut through all tables of a lake: as of now, of a batch, or of a time.
 
 A cut is found from the ledgers alone. Bronze, silver, rejects and ledger are bounded by `_batch`, references by their
-pinned `_version`; gold is read at the version its pipeline's ledger row names, because corrections change rows there.
+pinned `_version`; gold is read at the version its pipeline's ledger row names, or a later one with the same rows,
+because corrections change rows there.
 """
 
 from __future__ import annotations
@@ -85,10 +86,10 @@ class Cut:
             )
         if kind is not Kind.GOLD:
             return self._bounded(table, names.BATCH, row.batch)
-        files = _kept_files(table, version)
-        if files is None:
+        found = _kept_files(table, pipeline, row)
+        if found is None:
             raise self._too_old(name, table, pipeline, row)
-        return TableCut(table, version, files)
+        return TableCut(table, *found)
 
     def _bounded(self, table: Table, column: str, bound: int) -> TableCut:
         files = tuple(file for file in table.files() if _begins_by(file, column, bound))
@@ -110,7 +111,7 @@ class Cut:
         return max(pins, default=0)
 
     def _too_old(self, name: str, table: Table, pipeline: str, row: LedgerRow) -> UsageError:
-        oldest = _first_kept(self.ledgers[pipeline], row.batch, name, table)
+        oldest = _first_kept(self.ledgers[pipeline], row.batch, table)
         hint = "Nothing older than now is kept of it."
         if oldest is not None:
             hint = f"The oldest cut there is: --as-of {oldest.batch} ({time_text(oldest.written_at)})."
@@ -183,26 +184,29 @@ def _begins_by(file: DataFile, column: str, bound: int) -> bool:
     return bounds is None or bounds[0] <= bound
 
 
-def _first_kept(ledger: Ledger, batch: int, name: str, table: Table) -> LedgerRow | None:
-    """The first row after `batch` whose version of the table can still be read, by halving: versions only grow."""
+def _first_kept(ledger: Ledger, batch: int, table: Table) -> LedgerRow | None:
+    """The first row after `batch` as of which the table can still be read, by halving: versions only grow."""
     low, high = batch, ledger.position()
     found = ledger.row(high)
-    if high <= low or found is None or _kept_files(table, dict(found.versions).get(name)) is None:
+    if high <= low or found is None or _kept_files(table, ledger.pipeline, found) is None:
         return None
     while high - low > 1:
         middle = (low + high) // 2
         row = ledger.row(middle)
-        if row is not None and _kept_files(table, dict(row.versions).get(name)) is not None:
+        if row is not None and _kept_files(table, ledger.pipeline, row) is not None:
             found, high = row, middle
         else:
             low = middle
     return found
 
 
-def _kept_files(table: Table, version: int | None) -> tuple[DataFile, ...] | None:
-    """The files of a past version; None where its log entries, or files that are not live any more, were deleted."""
-    if version is None:
+def _kept_files(table: Table, pipeline: str, row: LedgerRow) -> tuple[int, tuple[DataFile, ...]] | None:
+    """The table's files as of a ledger row, and their version; None where its log entries, or files, were deleted."""
+    named = dict(row.versions).get(table.name)
+    if named is None:
         return None
+    # Not the named version: a compaction since may have replaced its files long ago, with the same rows.
+    version = table.last_version_of(pipeline, row.batch, named)
     try:
         files = table.files(version)
     except UsageError:
@@ -211,7 +215,7 @@ def _kept_files(table: Table, version: int | None) -> tuple[DataFile, ...] | Non
     for file in files:
         if file.path not in live and table.storage.size(f"{table.name}/{file.path}") is None:
             return None
-    return tuple(files)
+    return version, tuple(files)
 
 
 def time_text(time: int) -> str:

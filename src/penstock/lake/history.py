@@ -115,6 +115,22 @@ def entries(storage: Storage, table: str) -> Iterator[Entry]:
                 yield _whole(table, row["version"], row["entry"])
 
 
+def entries_after(storage: Storage, table: str, version: int) -> Iterator[Entry]:
+    """The entries of the history after a version, the oldest first, as far as they follow one another.
+
+    Raises:
+        LakeCorrupt: the history is damaged.
+    """
+    for segment in segments(storage, table):
+        if segment.first <= version + 1 <= segment.last:
+            rows = _read(storage, table, segment, ["version", "entry"])
+            if rows is None:
+                return
+            for row in rows.slice(version + 1 - segment.first).to_pylist():
+                yield _whole(table, row["version"], row["entry"])
+            version = segment.last
+
+
 def removal_times(storage: Storage, table: str) -> dict[str, int]:
     """When files stopped being live, in microseconds since the epoch, by path, as far as the history tells.
 

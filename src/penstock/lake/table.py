@@ -204,6 +204,33 @@ class Table:
             if entry.version < version:
                 yield entry
 
+    def last_version_of(self, pipeline: str, batch: int, version: int) -> int:
+        """The last version that knows no later batch than `batch`, of which `version` has the rows: from there on they
+        were only stored differently. Its files are the last of these to be deleted.
+        """
+        name = batch_txn(pipeline)
+        with self._lock:
+            last = self.version
+            if last <= version or self.txns().get(name, 0) <= batch:
+                return last
+        for entry in self._entries_after(version):
+            if entry.txns.get(name, 0) > batch:
+                break
+            version = entry.version
+        return version
+
+    def _entries_after(self, version: int) -> Iterator[Entry]:
+        """The entries after a version, the oldest first, as far as they follow one another."""
+        entry = log.read_entry(self.storage, self.name, version + 1)
+        if entry is None:
+            for entry in history.entries_after(self.storage, self.name, version):
+                yield entry
+                version = entry.version
+            entry = log.read_entry(self.storage, self.name, version + 1)
+        while entry is not None:
+            yield entry
+            entry = log.read_entry(self.storage, self.name, entry.version + 1)
+
     def version_at(self, pipeline: str, batch: int) -> int:
         """The version whose log entry committed `batch` of `pipeline`; where the table skipped it, the last one below.
 

@@ -156,7 +156,7 @@ class _PipelineAudit:
         )
 
     def _gold_view(self, gold: Gold, ledger: Ledger) -> View:
-        """The gold table as the cut has it: now, unless it has gone on since; then at the version the ledger names."""
+        """The gold table as the cut has it: now, unless it has gone on since; then before its next batch."""
         name = table_name(Kind.GOLD, gold.name)
         view = self._view_or_broken(Kind.GOLD, gold.name)
         version = ledger.versions.get(name)
@@ -164,7 +164,8 @@ class _PipelineAudit:
             with self._guarded(name):
                 table = self.lake.table(name)
                 if table is not None:
-                    return take(table, self.witness, version=version)
+                    last = table.last_version_of(self.name, ledger.last, version)
+                    return take(table, self.witness, version=last)
         return view
 
     def _view(self, kind: Kind, name: str) -> View | None:

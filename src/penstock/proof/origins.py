@@ -12,12 +12,23 @@ import pyarrow as pa
 
 from penstock.errors import PenstockError, UsageError
 from penstock.lake.layout import LEDGER_COUNTS, Kind, table_name
-from penstock.model.columns import BATCH, INDEX, INGESTED_AT, OFFSET, PARTITION, PLACE, SOURCE, TIMESTAMP
+from penstock.model.columns import (
+    BATCH,
+    INDEX,
+    INGESTED_AT,
+    OFFSET,
+    PARTITION,
+    PLACE,
+    SOURCE,
+    TIMESTAMP,
+    batch_txn,
+)
 from penstock.model.position import Incarnation, Place, SourceIdentity
 from penstock.proof.audit import pipeline_names
 from penstock.proof.facts import BatchFact, RecordFact
 from penstock.proof.lookup import verified, view_of, within
 from penstock.proof.manifest import files_sql
+from penstock.proof.tables import take
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -138,8 +149,23 @@ class Origins:
     def _view(self, kind: Kind, name: str) -> View | None:
         full = table_name(kind, name)
         if full not in self._views:
-            self._views[full] = view_of(self.lake, self.witness, kind, name)
+            gold_cut = self.cut() if kind is Kind.GOLD else 0  # the ledger comes first: gold is never behind it
+            view = view_of(self.lake, self.witness, kind, name)
+            if view is not None and view.txns.get(batch_txn(self.owner.pipeline.name), 0) > gold_cut > 0:
+                view = self._gold_at(view, gold_cut)
+            self._views[full] = view
         return self._views[full]
+
+    def _gold_at(self, view: View, cut: int) -> View:
+        """A gold table that has gone on since the cut, as it was then: any row may have been corrected."""
+        ledger = self.read(Kind.LEDGER, self.owner.pipeline.name)
+        rows = self.witness.rows(ledger.select(["versions"], f"{BATCH} = {cut}"))
+        named = next((one["version"] for one in rows[0]["versions"] if one["table"] == view.name), None)
+        table = self.lake.table(view.name)
+        if named is None or table is None:
+            return view
+        version = table.last_version_of(self.owner.pipeline.name, cut, named)
+        return take(table, self.witness, version=version)
 
     def cut(self) -> int:
         """The last batch of the ledger."""
