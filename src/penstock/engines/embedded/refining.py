@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from penstock.errors import StorageError
 from penstock.limits import (
     PLAIN_CALLS_SKIPPED,
     PLAIN_ROWS_MIN,
@@ -21,6 +22,7 @@ from penstock.limits import (
     REFINE_ROWS_MAX,
     REFINE_ROWS_MIN,
 )
+from penstock.model.columns import PLACE
 from penstock.plan.nouns import UNDECIDED
 
 if TYPE_CHECKING:
@@ -90,10 +92,13 @@ def _apart(run: Callable[[pa.Table], pa.Table], rows: pa.Table) -> pa.Table:
     """The events of records that need more memory together than there is: a few monsters must not stop the batch.
 
     Raises:
-        duckdb.OutOfMemoryException: a single record needs more.
+        StorageError: a single record needs more; it is named.
     """
     if rows.num_rows < 2:
-        return run(rows)
+        try:
+            return run(rows)
+        except duckdb.OutOfMemoryException as error:
+            raise _too_much(rows) from error
     half = rows.num_rows // 2
     found = []
     for part in (rows.slice(0, half).combine_chunks(), rows.slice(half).combine_chunks()):
@@ -102,6 +107,16 @@ def _apart(run: Callable[[pa.Table], pa.Table], rows: pa.Table) -> pa.Table:
         except duckdb.OutOfMemoryException:
             found.append(_apart(run, part))
     return pa.concat_tables(found)
+
+
+def _too_much(rows: pa.Table) -> StorageError:
+    """The error for one record. It is in bronze, so that no lower limit for records takes it away again."""
+    source, partition, offset = (rows.column(name)[0] for name in PLACE)
+    size = pc.binary_length(rows.column("value"))[0].as_py() or 0
+    return StorageError(
+        f"the record {source}/{partition}/{offset} of {size:,} bytes alone needs more memory than there is",
+        hint="Raise `limits.memory_bytes` in penstock.yaml to about 150 times that size, for this run at least.",
+    )
 
 
 def _slices(records: pa.Table, threads: int) -> list[pa.Table]:
