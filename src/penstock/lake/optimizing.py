@@ -7,8 +7,6 @@ not fit in memory go through temporary files, one per stretch of the order.
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,9 +27,11 @@ from penstock.limits import (
     ZORDER_COLUMNS_MAX,
     ZORDER_SAMPLE_ROWS,
 )
+from penstock.scratch import ScratchFolder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -132,8 +132,8 @@ def _ordered(table: Table, files: Sequence[DataFile], order: ZOrder, splits: NDA
     if len(splits) == 0:
         yield _by_key(pa.concat_tables(list(pieces)), order)
         return
-    with tempfile.TemporaryDirectory(prefix="penstock-") as folder:
-        paths = [Path(folder) / f"{bucket}.arrow" for bucket in range(len(splits) + 1)]
+    with ScratchFolder() as folder:
+        paths = [folder / f"{bucket}.arrow" for bucket in range(len(splits) + 1)]
         _scatter(pieces, order, splits, paths, table.spec.file_schema)
         for path in paths:
             with pa.OSFile(str(path)) as source:

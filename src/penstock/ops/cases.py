@@ -5,11 +5,9 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-import tempfile
 import threading
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import orjson
@@ -23,12 +21,14 @@ from penstock.ops.contexts import contexts, parser
 from penstock.ops.expectations import actual_rows, differences
 from penstock.run.context import RunOptions
 from penstock.run.service import run_pipeline
+from penstock.scratch import ScratchFolder
 from penstock.sources.contract import CSV_HEADER, UTC_MICROSECONDS
 from penstock.sources.opening import open_push_log
 from penstock.sources.records import BLOCK_SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
     from penstock.declare.testfile import Given, GivenRecord, PipelineTest
     from penstock.model.pipeline import Pipeline
@@ -70,9 +70,9 @@ def run_case(
 ) -> CaseResult:
     """Run one test of `pipeline`, whose reference files are relative to `folder`. Leaves nothing behind."""
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="penstock-test-") as scratch:
+    with ScratchFolder() as scratch:
         try:
-            found = _run(test, pipeline, folder, Path(scratch), settings, environment)
+            found = _run(test, pipeline, folder, scratch, settings, environment)
         except PenstockError as error:
             found = [f"the pipeline failed: {error}"]
     return CaseResult(test.name, test.file, test.pipeline, tuple(found), time.monotonic() - began)

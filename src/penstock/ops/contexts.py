@@ -5,12 +5,9 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import os
-import shutil
-import tempfile
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from importlib.resources import files
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from penstock.declare import load_pipeline
@@ -18,9 +15,11 @@ from penstock.declare.compare import compare
 from penstock.engines.embedded.engine import EmbeddedEngine
 from penstock.errors import DeclarationError, check
 from penstock.run.context import Clock, PipelineContext, SystemClock, no_step
+from penstock.scratch import ScratchFolder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from penstock.lake.lake import Lake
     from penstock.model.pipeline import Pipeline
@@ -74,15 +73,16 @@ def contexts(
     Engines and disposable files go at the end.
     """
     check(bool(pipelines), "contexts for no pipeline")
-    scratch = Path(tempfile.mkdtemp(prefix="penstock-"))
-    engines: list[EmbeddedEngine] = []
-    try:
+    with ExitStack() as stack:
+        scratch = stack.enter_context(ScratchFolder())
         made = []
         for pipeline in pipelines:
             engine = EmbeddedEngine(
-                threads=settings.threads, memory_bytes=settings.memory_bytes // len(pipelines), spill_folder=scratch
+                threads=settings.threads,
+                memory_bytes=settings.memory_bytes // len(pipelines),
+                spill_folder=scratch,
             )
-            engines.append(engine)
+            stack.callback(engine.close)
             made.append(
                 PipelineContext(
                     pipeline=pipeline,
@@ -99,7 +99,3 @@ def contexts(
                 )
             )
         yield tuple(made)
-    finally:
-        for engine in engines:
-            engine.close()
-        shutil.rmtree(scratch, ignore_errors=True)

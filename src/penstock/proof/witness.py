@@ -5,9 +5,7 @@ It reads files only after `pages.py` has checked them. `tables.py` says which fi
 
 from __future__ import annotations
 
-import tempfile
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -16,6 +14,7 @@ import numpy as np
 from penstock.errors import UsageError
 from penstock.limits import AUDIT_MEMORY_BYTES_MIN, GIB, MIB
 from penstock.proof.syntax import Syntax, text_literal
+from penstock.scratch import ScratchFolder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -41,13 +40,13 @@ class Witness:
     def __init__(self, *, memory_bytes: int = GIB, threads: int = 2, only: Sequence[str] | None = None) -> None:
         """With `only`, nothing but these files can be read, whatever a query says."""
         self.memory_bytes = max(memory_bytes, AUDIT_MEMORY_BYTES_MIN)
-        self._folder = tempfile.TemporaryDirectory(prefix="penstock-proof-")
+        self._folder = ScratchFolder()
         self.connection = duckdb.connect(
             ":memory:",
             config={
                 "memory_limit": f"{int(self.memory_bytes * _DATABASE_SHARE) // MIB}MiB",
                 "threads": max(1, threads),
-                "temp_directory": str(Path(self._folder.name) / "spill"),
+                "temp_directory": str(self._folder.path / "spill"),
                 "preserve_insertion_order": False,
                 "autoinstall_known_extensions": False,
                 "autoload_known_extensions": False,
@@ -76,7 +75,7 @@ class Witness:
 
     def close(self) -> None:
         self.connection.close()
-        self._folder.cleanup()
+        self._folder.close()
 
     def run(self, sql: str) -> None:
         """Execute a statement without a result."""

@@ -11,11 +11,9 @@ import difflib
 import json
 import os
 import re
-import tempfile
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import duckdb
@@ -23,10 +21,12 @@ import pyarrow as pa
 
 from penstock.errors import QueryError
 from penstock.limits import QUERY_MEMORY_BYTES, QUERY_ROWS_PER_BATCH, QUERY_SPILL_BYTES_MAX
+from penstock.scratch import ScratchFolder
 from penstock.serving.relations import SCHEMAS, Catalog, Relation, identifier, literal, select_statement
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
     from types import TracebackType
 
 _T = TypeVar("_T")
@@ -60,12 +60,12 @@ class QueryResult:
 
     def __init__(self, sql: str, relations: tuple[Relation, ...], bounds: QueryBounds) -> None:
         self._relations = relations
-        self._folder = tempfile.TemporaryDirectory(prefix="penstock-query-", ignore_cleanup_errors=True)
+        self._folder = ScratchFolder()
         self._connection = duckdb.connect(":memory:", config=dict(_CONFIGURATION))
         # A signal reaches the main thread only, and not while DuckDB computes in it: so that is done in another.
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="penstock-query")
         try:
-            _furnish(self._connection, relations, bounds, Path(self._folder.name))
+            _furnish(self._connection, relations, bounds, self._folder.path / "spill")
             self._reader: pa.RecordBatchReader = self._wait_for(
                 lambda: self._connection.sql(sql).to_arrow_reader(QUERY_ROWS_PER_BATCH)
             )
@@ -121,7 +121,7 @@ class QueryResult:
     def close(self) -> None:
         self._worker.shutdown()
         self._connection.close()
-        self._folder.cleanup()
+        self._folder.close()
 
     def __enter__(self) -> QueryResult:
         return self
