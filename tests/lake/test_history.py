@@ -108,8 +108,8 @@ def test_the_log_is_bounded_by_number_and_everything_can_be_read(days: Days) -> 
         days.clean()
         assert len(days.listing().entries) <= 20 + 8
     assert days.readable(open_lake(days.folder).table("silver/s")) == set(days.states)
-    assert [entry.version for entry in days.table.history()] == sorted(range(days.table.version + 1), reverse=True)
-    assert [entry.version for entry in days.table.history(3)] == [days.table.version - at for at in range(3)]
+    assert [entry.version for entry in days.table.past.entries()] == sorted(range(days.table.version + 1), reverse=True)
+    assert [entry.version for entry in days.table.past.entries(3)] == [days.table.version - at for at in range(3)]
 
 
 def test_young_entries_stay_however_many_they_are(days: Days) -> None:
@@ -188,7 +188,7 @@ def test_damage_of_the_history_is_told(days: Days) -> None:
     path.write_bytes(content)
     for look in (
         lambda: days.table.files(5),
-        lambda: list(days.table.history()),
+        lambda: list(days.table.past.entries()),
         lambda: vacuum(days.table, days.writer, kept_days=1, now=days.now),
     ):
         with pytest.raises(LakeCorrupt, match=r"_history/.* is not what was written"):

@@ -117,7 +117,7 @@ def test_statistics_of_a_merged_file_are_those_of_its_rows(silver: tuple[Writer,
 def test_the_log_says_that_no_data_changed(silver: tuple[Writer, Table]) -> None:
     writer, table = silver
     compact(table, writer)
-    entry = next(iter(table.history()))
+    entry = next(iter(table.past.entries()))
     assert len(entry.adds) == 3
     assert len(entry.removes) == 24
     assert not any(action["dataChange"] for action in (*entry.adds, *entry.removes))

@@ -217,7 +217,7 @@ def test_files_are_known_without_asking_again_and_always_the_same(tmp_path: Path
     table.verify(at_seven)
     with pytest.raises(UsageError, match="no version 99"):
         table.files(99)
-    last = next(iter(table.history(1)))
+    last = next(iter(table.past.entries(1)))
     assert len(last.removes) == 3
     assert all(add["dataChange"] is False for add in last.adds)
     assert abs(last.timestamp - max(file.modified for file in table.files()) * 1000) < 60_000_000
@@ -228,15 +228,15 @@ def test_versions_of_batches_are_found_again(tmp_path: Path) -> None:
     writer, [table] = owned(lake, SPEC)
     versions = {batch: table.commit(writer, batch=batch).version for batch in (1, 2, 5)}
     table.commit(writer, batch=None)
-    assert [table.version_at("p", batch) for batch in (0, 1, 2, 3, 4, 5, 6)] == [
+    assert [table.past.version_at("p", batch) for batch in (0, 1, 2, 3, 4, 5, 6)] == [
         0,
         *(versions[at] for at in (1, 2, 2, 2, 5, 5)),
     ]
-    assert len(list(table.history())) == table.version + 1
+    assert len(list(table.past.entries())) == table.version + 1
     table.checkpoint()
     for version in range(versions[2] + 1):
         (tmp_path / SPEC.name / f"_delta_log/{version:020d}.json").unlink()
-    assert table.version_at("p", 5) == versions[5]
+    assert table.past.version_at("p", 5) == versions[5]
 
 
 def test_positions_are_those_delta_rs_knows(tmp_path: Path) -> None:

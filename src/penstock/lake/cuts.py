@@ -206,7 +206,7 @@ def _kept_files(table: Table, pipeline: str, row: LedgerRow) -> tuple[int, tuple
     if named is None:
         return None
     # Not the named version: a compaction since may have replaced its files long ago, with the same rows.
-    version = table.last_version_of(pipeline, row.batch, named)
+    version = table.past.last_version_of(pipeline, row.batch, named)
     try:
         files = table.files(version)
     except UsageError:

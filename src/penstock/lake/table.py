@@ -2,7 +2,8 @@
 
 Order of calls for a change: `write` (files that nobody sees), then `commit` (all or nothing, durable, fenced). Reading
 is `files` and `read`. A table keeps one delta-rs handle for the whole process; every method may be called from any
-thread. Who may commit is in `fence.py`; what a crash left behind is cleared by `recovery.py` before a table is written.
+thread. Earlier versions are in `past.py`; who may commit is in `fence.py`; what a crash left behind is cleared by
+`recovery.py` before a table is written.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import threading
 import time
 import uuid
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from penstock.errors import (
@@ -21,16 +21,15 @@ from penstock.errors import (
     PenstockError,
     StorageError,
     TransientError,
-    UsageError,
-    check,
 )
-from penstock.lake import history, log
+from penstock.lake import log
 from penstock.lake.checkpoint import write_checkpoint
 from penstock.lake.datafile import DataFile, data_files
 from penstock.lake.handle import Handle
 from penstock.lake.layout import TableSpec
 from penstock.lake.log import Entry
 from penstock.lake.parquet import delta_statistics, write_files, write_sorted
+from penstock.lake.past import Past
 from penstock.lake.positions import Positions
 from penstock.lake.reading import read_files, verify_file
 from penstock.lake.schema import plain_schema
@@ -155,30 +154,8 @@ class Table:
         with self._lock:
             handle = self._opened()
             if version is not None and version != handle.version:
-                return self._past_files(version)
+                return self.past.files(version)
             return [file for _, file in sorted(self._live().items())]
-
-    def _past_files(self, version: int) -> list[DataFile]:
-        """The files of another version, from the log, or from the history that its entries have gone into."""
-        try:
-            self._check_reachable(version)
-            past = Handle.open(self._uri(), self.name, version)
-            return sorted(data_files(past.adds(), self._partition_column()), key=lambda file: file.path)
-        except (UsageError, LakeCorrupt):  # or they go there this moment
-            found = history.files_at(self.storage, self.name, version, self._partition_column())
-            if found is None:
-                raise
-            return found
-
-    def _check_reachable(self, version: int) -> None:
-        listing = log.list_log(self.storage, self.name)
-        entries = set(listing.entries)
-        base = max((found for found in listing.checkpoints if found <= version), default=-1)
-        if version < 0 or not all(number in entries for number in range(base + 1, version + 1)):
-            raise UsageError(
-                f"{self.name} has no version {version} any more, or not yet",
-                hint=f"Its last version is {self.version}; past ones are kept for a while only.",
-            )
 
     def path(self, file: DataFile) -> str:
         """Where a reader finds the file (a local path, or a URI)."""
@@ -188,79 +165,10 @@ class Table:
         """`path` of each."""
         return [self.path(file) for file in files]
 
-    def history(self, limit: int | None = None) -> Iterator[Entry]:
-        """The log entries there still are, the newest first; each with its version, time, actions and txns."""
-        return islice(self._entries(), limit)
-
-    def _entries(self) -> Iterator[Entry]:
-        version = self.version + 1
-        for version in reversed(log.list_log(self.storage, self.name).entries):
-            entry = log.read_entry(self.storage, self.name, version)
-            if entry is None:  # went into the history meanwhile
-                version += 1
-                break
-            yield entry
-        for entry in history.entries(self.storage, self.name):
-            if entry.version < version:
-                yield entry
-
-    def last_version_of(self, pipeline: str, batch: int, version: int) -> int:
-        """The last version that knows no later batch than `batch`, of which `version` has the rows: from there on they
-        were only stored differently. Its files are the last of these to be deleted.
-        """
-        name = batch_txn(pipeline)
-        with self._lock:
-            last = self.version
-            if last <= version or self.txns().get(name, 0) <= batch:
-                return last
-        for entry in self._entries_after(version):
-            if entry.txns.get(name, 0) > batch:
-                break
-            version = entry.version
-        return version
-
-    def _entries_after(self, version: int) -> Iterator[Entry]:
-        """The entries after a version, the oldest first, as far as they follow one another."""
-        entry = log.read_entry(self.storage, self.name, version + 1)
-        if entry is None:
-            for entry in history.entries_after(self.storage, self.name, version):
-                yield entry
-                version = entry.version
-            entry = log.read_entry(self.storage, self.name, version + 1)
-        while entry is not None:
-            yield entry
-            entry = log.read_entry(self.storage, self.name, entry.version + 1)
-
-    def version_at(self, pipeline: str, batch: int) -> int:
-        """The version whose log entry committed `batch` of `pipeline`; where the table skipped it, the last one below.
-
-        0 (the empty table) when it had not absorbed any batch up to `batch`.
-        """
-        name = batch_txn(pipeline)
-        for version in range(self.version, -1, -1):
-            entry = log.read_entry(self.storage, self.name, version)
-            if entry is None:  # cleaned up: the state there is the oldest that can be named
-                known = Positions.load(self.storage, self.name, version).txns.get(name, 0)
-                check(known <= batch, f"{self.name}: the log entry of batch {batch} was cleaned up")
-                return version
-            if name in entry.txns and entry.txns[name] <= batch:
-                return version
-        return 0
-
-    def committed(self, pipeline: str, batch: int) -> tuple[Entry, Mapping[str, int]]:
-        """The log entry that committed `batch` of `pipeline`, and every position before it.
-
-        Raises:
-            LakeCorrupt: it is gone. One that the ledger lacks stays in the log.
-        """
-        version = self.version_at(pipeline, batch)
-        entry = log.read_entry(self.storage, self.name, version)
-        if entry is None or entry.txns.get(batch_txn(pipeline)) != batch:
-            raise LakeCorrupt(
-                f"{self.name}: the log entry of batch {batch} is gone, and the ledger lacks that batch",
-                hint="Restore the table's _delta_log from a backup or a replica of the lake.",
-            )
-        return entry, Positions.load(self.storage, self.name, version - 1).txns
+    @property
+    def past(self) -> Past:
+        """Earlier versions and log entries."""
+        return Past(self)
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
@@ -415,7 +323,7 @@ class Table:
             self.check_owner(writer, taking=taking)
             self._verify_durable(before)
             if batch is not None and (self.txn(batch_txn(writer.pipeline)) or 0) >= batch:
-                return Committed(self.version_at(writer.pipeline, batch), already=True)
+                return Committed(self.past.version_at(writer.pipeline, batch), already=True)
             # 2 write the entry behind exactly this version
             try:
                 rival = not write(before + 1)

@@ -163,7 +163,7 @@ class CommitFacts:
 
 def history(table: Table, limit: int | None = None) -> tuple[CommitFacts, ...]:
     """The commits that the table's log still has, the newest first."""
-    return tuple(_commit(entry) for entry in table.history(limit))
+    return tuple(_commit(entry) for entry in table.past.entries(limit))
 
 
 def _commit(entry: Entry) -> CommitFacts:

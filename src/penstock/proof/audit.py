@@ -164,7 +164,7 @@ class _PipelineAudit:
             with self._guarded(name):
                 table = self.lake.table(name)
                 if table is not None:
-                    last = table.last_version_of(self.name, ledger.last, version)
+                    last = table.past.last_version_of(self.name, ledger.last, version)
                     return take(table, self.witness, version=last)
         return view
 

@@ -164,7 +164,7 @@ class Origins:
         table = self.lake.table(view.name)
         if named is None or table is None:
             return view
-        version = table.last_version_of(self.owner.pipeline.name, cut, named)
+        version = table.past.last_version_of(self.owner.pipeline.name, cut, named)
         return take(table, self.witness, version=version)
 
     def cut(self) -> int:

@@ -95,7 +95,7 @@ class PipelineTables:
 
         A batch without ranges is a drain, one whose ranges hold no records is none: rows do not tell them apart.
         """
-        entry, before = self.bronze.committed(self.pipeline, batch)
+        entry, before = self.bronze.past.committed(self.pipeline, batch)
         found = []
         for name, end in entry.txns.items():
             place = offset_place(self.pipeline, name)
@@ -117,6 +117,6 @@ class PipelineTables:
         """Per table the version whose log entry committed `batch`, or its last one below it."""
         tables = (self.bronze, self.rejects, self.silver, *self.gold)
         return tuple(
-            (table.name, known[table.name] if table.name in known else table.version_at(self.pipeline, batch))
+            (table.name, known[table.name] if table.name in known else table.past.version_at(self.pipeline, batch))
             for table in tables
         )
