@@ -18,6 +18,7 @@ from penstock.errors import LakeCorrupt, StorageError, UsageError
 from penstock.lake import layout
 from penstock.lake.lake import Lake
 from penstock.lake.layout import Grain, PartitionRule, TableSpec
+from penstock.lake.reading import Condition
 from penstock.model.types import ColumnType
 
 if TYPE_CHECKING:
@@ -127,8 +128,12 @@ def test_later_columns_are_null_in_older_files_and_stand_at_the_end(tmp_path: Pa
     assert read["c0"].to_pylist() == [None, "x"]
     assert read["_month"].to_pylist() == ["1970-01"] * 2
     assert [piece["c4"].to_pylist() for piece in fresh.read(columns=["c4"], batches=(1, 1))] == [[None]]
-    assert pa.concat_tables(fresh.read(predicate=pc.field("c0") == "x"))["_batch"].to_pylist() == [2]
-    assert pa.concat_tables(fresh.read(predicate=pc.field("c0").is_null()))["_batch"].to_pylist() == [1]
+    assert pa.concat_tables(fresh.read(condition=Condition(("c0",), pc.field("c0") == "x")))["_batch"].to_pylist() == [
+        2
+    ]
+    assert pa.concat_tables(fresh.read(condition=Condition(("c0",), pc.field("c0").is_null())))[
+        "_batch"
+    ].to_pylist() == [1]
     assert DeltaTable(table.storage.uri("silver/s")).protocol().min_writer_version == 2
     with pytest.raises(UsageError, match="stored as"):
         table.evolve(
@@ -188,10 +193,14 @@ def test_reads_are_exact_whatever_is_pruned(
 
     assert found() == wanted(lambda b, n, t, m: True)
     assert found(batches=(low, low + span)) == wanted(lambda b, n, t, m: low <= b <= low + span)
-    assert found(predicate=pc.field("n") > bound) == wanted(lambda b, n, t, m: n is not None and n > bound)
-    assert found(predicate=pc.field("n").is_null()) == wanted(lambda b, n, t, m: n is None)
+    assert found(condition=Condition(("n",), pc.field("n") > bound)) == wanted(
+        lambda b, n, t, m: n is not None and n > bound
+    )
+    assert found(condition=Condition(("n",), pc.field("n").is_null())) == wanted(lambda b, n, t, m: n is None)
     both = (pc.field("t") == "a") & (pc.field("_month") == "1970-02")
-    assert found(predicate=both, batches=(2, 9)) == wanted(lambda b, n, t, m: b >= 2 and t == "a" and m == 1)
+    assert found(condition=Condition(("t", "_month"), both), batches=(2, 9)) == wanted(
+        lambda b, n, t, m: b >= 2 and t == "a" and m == 1
+    )
 
 
 def _month(m: int) -> int:

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from penstock.errors import LakeCorrupt, check
 from penstock.lake import layout
+from penstock.lake.reading import Condition
 from penstock.limits import LEDGER_ROWS_PER_READ
 from penstock.model import columns as names
 from penstock.model.batch import BatchCounts, LedgerRow, Pins
@@ -97,11 +98,11 @@ class Ledger:
         Reads only the files whose statistics say that they can hold a later batch than the best one found so far.
         """
         best = 0
-        wanted = pc.field("written_at") <= pa.scalar(time, layout.TIME)
+        wanted = Condition(("written_at",), pc.field("written_at") <= pa.scalar(time, layout.TIME))
         for file in sorted(self.table.files(), key=_last_batch, reverse=True):
             if _last_batch(file) <= best:
                 break
-            for part in self.table.read(columns=[names.BATCH], predicate=wanted, files=[file]):
+            for part in self.table.read(columns=[names.BATCH], condition=wanted, files=[file]):
                 best = max(best, pc.max(part.column(names.BATCH)).as_py() or 0)
         return self.row(best) if best else None
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
@@ -24,7 +26,9 @@ from penstock.lake.storage import storage_error
 from penstock.model.columns import BATCH
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from numpy.typing import NDArray
 
     from penstock.lake.layout import TableSpec
     from penstock.lake.storage import Storage
@@ -35,6 +39,31 @@ _PARQUET = ds.ParquetFileFormat()
 _DISK = pafs.LocalFileSystem()
 
 
+@dataclass(frozen=True)
+class Condition:
+    """Which rows are wanted: those that `expression` is true for, or where `keep` is given, the ones of these it names.
+
+    `columns` are those it looks at. They are read first, and the others only where a row is wanted. By the expression
+    alone, files and row groups are left out.
+    """
+
+    columns: tuple[str, ...]
+    expression: pc.Expression
+    keep: Callable[[pa.Table], NDArray[np.bool_]] | None = None
+
+    def of(self, rows: pa.Table) -> NDArray[np.bool_]:
+        """For each of `rows`, which have `columns`, whether it is wanted."""
+        if self.keep is not None:
+            return self.keep(rows)
+        wanted = np.zeros(rows.num_rows, np.bool_)
+        numbered = rows.append_column(_NUMBER, pa.array(np.arange(rows.num_rows)))
+        wanted[numbered.filter(self.expression)[_NUMBER].to_numpy()] = True
+        return wanted
+
+
+_NUMBER = "_row"
+
+
 def read_files(
     storage: Storage,
     spec: TableSpec,
@@ -42,18 +71,15 @@ def read_files(
     *,
     columns: Sequence[str] | None = None,
     batches: tuple[int, int] | None = None,
-    predicate: pc.Expression | None = None,
+    condition: Condition | None = None,
 ) -> Iterator[pa.Table]:
     """The rows of `files`, one row group at a time, in the files' order; `Table.read` says the rest."""
     wanted = list(spec.schema.names) if columns is None else list(columns)
     if batches is not None:
         low, high = batches
         files = [file for file in files if overlaps(file, BATCH, low, high)]
-    chosen = _prune(spec, files, predicate)
-    for file in chosen:
-        for rows in _read_file(storage, spec, file, wanted, batches, predicate):
-            if rows.num_rows:
-                yield rows
+    for file in _prune(spec, files, condition):
+        yield from _read_file(storage, spec, file, wanted, batches, condition)
 
 
 def verify_file(storage: Storage, spec: TableSpec, file: DataFile, *, pages: bool = True) -> None:
@@ -77,33 +103,43 @@ def _read_file(
     file: DataFile,
     wanted: Sequence[str],
     batches: tuple[int, int] | None,
-    predicate: pc.Expression | None,
+    condition: Condition | None,
 ) -> Iterator[pa.Table]:
+    if batches is not None and _within(file, batches):
+        batches = None
+    looked_at = {*(condition.columns if condition is not None else ()), *((BATCH,) if batches is not None else ())}
     with ExitStack() as stack:
         with _guarded(spec, file):
             parquet = stack.enter_context(_opened(storage, spec, file))
-        present = set(parquet.schema_arrow.names)
-        exact = batches is not None and not _within(file, batches)
-        needed = (
-            set(wanted) if predicate is None else set(spec.schema.names)
-        )  # an expression does not say what it reads
-        if exact:
-            needed.add(BATCH)
-        stored = [name for name in spec.schema.names if name in needed and name in present]
-        output = [field for field in spec.schema if field.name in needed]
-        for group in _row_groups(storage, spec, file, parquet, predicate):
+
+        def columns_of(group: int, names: set[str]) -> pa.Table:
             with _guarded(spec, file):
-                rows = parquet.read_row_group(group, columns=stored, use_threads=True)
                 count = parquet.metadata.row_group(group).num_rows
-                table = _completed(rows, count, output, file, spec)
-            if exact:
-                assert batches is not None
-                low, high = batches
-                column = table.column(BATCH)
-                table = table.filter(pc.and_(pc.greater_equal(column, low), pc.less_equal(column, high)))
-            if predicate is not None:
-                table = table.filter(predicate)
-            yield table.select(wanted)
+                fields = [field for field in spec.schema if field.name in names]
+                stored = [field.name for field in fields if field.name in parquet.schema_arrow.names]
+                rows = parquet.read_row_group(group, columns=stored, use_threads=True)
+                return _completed(rows, count, fields, file, spec)
+
+        for group in _row_groups(storage, spec, file, parquet, condition):
+            rows = columns_of(group, looked_at)
+            keep = _kept(rows, batches, condition) if looked_at else None
+            if keep is not None and not keep.any():
+                continue
+            others = columns_of(group, set(wanted) - looked_at)
+            table = pa.table({name: (rows if name in looked_at else others)[name] for name in wanted})
+            if table.num_rows:
+                yield table if keep is None or keep.all() else table.filter(pa.array(keep))
+
+
+def _kept(rows: pa.Table, batches: tuple[int, int] | None, condition: Condition | None) -> NDArray[np.bool_]:
+    """For each row whether it is of these batches and meets the condition."""
+    keep = np.ones(rows.num_rows, np.bool_)
+    if batches is not None:
+        batch = rows[BATCH].to_numpy()
+        keep &= (batch >= batches[0]) & (batch <= batches[1])
+    if condition is not None:
+        keep &= condition.of(rows)
+    return keep
 
 
 def _completed(rows: pa.Table, count: int, output: Sequence[pa.Field], file: DataFile, spec: TableSpec) -> pa.Table:
@@ -142,10 +178,10 @@ def _within(file: DataFile, batches: tuple[int, int]) -> bool:
 # -- pruning ----------------------------------------------------------------------------------------------------------
 
 
-def _prune(spec: TableSpec, files: Iterable[DataFile], predicate: pc.Expression | None) -> list[DataFile]:
-    """The files that may hold rows the predicate is true for, by their statistics in the log."""
+def _prune(spec: TableSpec, files: Iterable[DataFile], condition: Condition | None) -> list[DataFile]:
+    """The files that may hold rows the condition is true for, by their statistics in the log."""
     files = list(files)
-    if predicate is None or not files:
+    if condition is None or not files:
         return files
     places = {}
     fragments = []
@@ -156,21 +192,21 @@ def _prune(spec: TableSpec, files: Iterable[DataFile], predicate: pc.Expression 
         places[f"/{number}"] = file
         fragments.append(_PARQUET.make_fragment(f"/{number}", _DISK, known))
     dataset = ds.FileSystemDataset(fragments, spec.schema, _PARQUET, _DISK)
-    return [places[fragment.path] for fragment in dataset.get_fragments(filter=predicate)]
+    return [places[fragment.path] for fragment in dataset.get_fragments(filter=condition.expression)]
 
 
 def _row_groups(
-    storage: Storage, spec: TableSpec, file: DataFile, parquet: pq.ParquetFile, predicate: pc.Expression | None
+    storage: Storage, spec: TableSpec, file: DataFile, parquet: pq.ParquetFile, condition: Condition | None
 ) -> list[int]:
-    """The row groups that may hold rows the predicate is true for, by the statistics of the (checked) footer."""
+    """The row groups that may hold rows the condition is true for, by the statistics of the (checked) footer."""
     every = list(range(parquet.num_row_groups))
-    if predicate is None or len(every) < 2:
+    if condition is None or len(every) < 2:
         return every
     absent = [field for field in spec.schema if field.name not in parquet.schema_arrow.names]
     if absent:  # pyarrow would prune by "column missing means null" only where it knows the column
         return every
     fragment = _PARQUET.make_fragment(storage.uri(f"{spec.name}/{file.path}"), _DISK)
-    return [group.id for group in fragment.subset(filter=predicate, schema=spec.schema).row_groups]
+    return [group.id for group in fragment.subset(filter=condition.expression, schema=spec.schema).row_groups]
 
 
 # -- damage -----------------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from penstock.errors import Fenced, LakeCorrupt, TransientError, UsageError
 from penstock.lake import layout
 from penstock.lake.datafile import overlaps
 from penstock.lake.fence import take_over
+from penstock.lake.reading import Condition
 from penstock.limits import REFERENCE_LOCK_SECONDS_MAX, REFERENCE_LOCK_WAIT_SECONDS
 
 if TYPE_CHECKING:
@@ -64,9 +65,9 @@ class References:
                 f"reference {name} has no version {version}",
                 hint=f"Its versions are 1 to {last}." if last else "It was never loaded.",
             )
-        wanted = pc.field(layout.VERSION) == version
+        wanted = Condition((layout.VERSION,), pc.field(layout.VERSION) == version)
         files = [file for file in table.files() if overlaps(file, layout.VERSION, version, version)]
-        parts = list(table.read(predicate=wanted, files=files))
+        parts = list(table.read(condition=wanted, files=files))
         rows = pa.concat_tables(parts) if parts else table.spec.schema.empty_table()
         if rows.num_rows == 0 and not table.txn(_empty_txn(name, version)):
             raise LakeCorrupt(f"{table.name} has no rows of version {version}, but says that it is there")

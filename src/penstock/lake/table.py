@@ -31,7 +31,7 @@ from penstock.lake.log import Entry
 from penstock.lake.parquet import delta_statistics, write_files, write_sorted
 from penstock.lake.past import Past
 from penstock.lake.positions import Positions
-from penstock.lake.reading import read_files, verify_file
+from penstock.lake.reading import Condition, read_files, verify_file
 from penstock.lake.schema import plain_schema
 from penstock.lake.tail import read_tail
 from penstock.limits import (
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     import pyarrow as pa
-    import pyarrow.compute as pc
 
     from penstock.lake.fence import Writer
     from penstock.lake.storage import Storage
@@ -176,7 +175,7 @@ class Table:
         self,
         columns: Sequence[str] | None = None,
         batches: tuple[int, int] | None = None,
-        predicate: pc.Expression | None = None,
+        condition: Condition | None = None,
         files: Iterable[DataFile] | None = None,
     ) -> Iterator[pa.Table]:
         """The rows, in pieces of at most one row group, in no order across files; empty pieces are left out.
@@ -184,14 +183,14 @@ class Table:
         Args:
             columns: which, in this order; all without it. The partition column may be among them.
             batches: only rows with low <= `_batch` <= high.
-            predicate: only rows it is true for. It may name any column.
+            condition: only rows it is true for. It may look at any column.
             files: of these files instead of all live ones.
 
         Columns that are younger than a file are null there. Raises (while it is consumed):
             LakeCorrupt: a file is missing, cut, or has flipped bits; names the table and the file.
         """
         live = self.files() if files is None else files
-        return read_files(self.storage, self.spec, live, columns=columns, batches=batches, predicate=predicate)
+        return read_files(self.storage, self.spec, live, columns=columns, batches=batches, condition=condition)
 
     def verify(self, files: Iterable[DataFile], *, pages: bool = True) -> None:
         """Check sizes, footers, row counts and unless `pages` is false every page's checksum.

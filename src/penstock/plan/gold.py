@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from penstock.errors import DeclarationError
-from penstock.model.columns import ROWS, WINDOW_END, WINDOW_START
+from penstock.model.columns import INDEX, PLACE, ROWS, WINDOW_END, WINDOW_START
 from penstock.plan.attempts import attempt
 from penstock.plan.expressions import TypedNames, bind, system_types
 from penstock.plan.measures import bind_measures, value_name
@@ -43,9 +43,9 @@ class GoldPlan:
     `recompute_sql` rows -> the same columns as `final_sql`.
     `window_sql`    rows -> DISTINCT `window_start` and the `by` columns: the windows these rows touch.
 
-    `rows` are silver rows with all their columns, `partials` what `partial_sql` or `merge_sql` gave. `lineage` maps a
-    measure to the silver columns and measures it is made of, `measure_types` to its type, as far as it is known without
-    an engine.
+    `rows` are silver rows with at least the columns `reads`, `partials` what `partial_sql` or `merge_sql` gave.
+    `lineage` maps a measure to the silver columns and measures it is made of, `measure_types` to its type, as far as it
+    is known without an engine.
     """
 
     name: str
@@ -61,6 +61,7 @@ class GoldPlan:
     lineage: tuple[tuple[str, tuple[str, ...]], ...]
     measure_types: tuple[tuple[str, str], ...]
     windows: ExactWindows | LocalWindows
+    reads: tuple[str, ...]
 
     def window_end(self, start: int) -> int:
         """The end of the window that starts at `start`; of another instant, of the last window begun by then."""
@@ -138,7 +139,18 @@ class _Compiler:
             ),
             measure_types=tuple((measure.name, measures[measure.name].type) for measure in self._gold.measures),
             windows=self._windows,
+            reads=self._reads(),
         )
+
+    def _reads(self) -> tuple[str, ...]:
+        """The silver columns that the texts over `rows` name."""
+        names = {*PLACE, INDEX, self._silver.event_time, *self._silver.order, *self._gold.by}
+        names.update(name for measure in self._bound for name in measure.columns)
+        if self._gold.where is not None:
+            where = bind(self._gold.where, self._columns, condition=True)
+            assert not isinstance(where, tuple), "findings come first"
+            names.update(where.columns)
+        return tuple(sorted(names))
 
     def _listed(self, first: str, *rest: str) -> str:
         return ",\n  ".join((first, *self._by, *rest))

@@ -66,7 +66,7 @@ class GoldKeeper:
         if not self.plan.mergeable:
             return
         first_open = None if closed_until is None else self.plan.first_window_start(closed_until)
-        for rows in self._silver.rows(batch, first_open, None):
+        for rows in self._silver.rows_since(self.plan, batch, first_open):
             partials = self._engine.query(self.plan.partial_sql, {"rows": rows})
             if first_open is not None:
                 partials = partials.filter(pc.greater_equal(partials[WINDOW_START], micros(first_open)))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow.compute as pc
 
+from penstock.lake.reading import Condition
 from penstock.model.columns import INDEX, PLACE
 from penstock.run.outcome import placed_keys
 from penstock.run.rows import micros
@@ -31,11 +32,12 @@ class SilverKeys:
 
     def load(self, bucket: int) -> Iterator[PlacedKeys]:
         """The keys of one bucket, in pieces of bounded size."""
-        width, predicate = self._silver.unique_within, None
+        width, condition = self._silver.unique_within, None
         if width is not None:
             time = pc.field(self._silver.event_time)
-            predicate = (time >= micros(bucket * width)) & (time < micros((bucket + 1) * width))
+            within = (time >= micros(bucket * width)) & (time < micros((bucket + 1) * width))
+            condition = Condition((self._silver.event_time,), within)
         columns = sorted({*self._silver.key, self._silver.event_time, *PLACE, INDEX})
-        for rows in self._table.read(columns=columns, predicate=predicate):
+        for rows in self._table.read(columns=columns, condition=condition):
             if rows.num_rows:
                 yield placed_keys(self._engine.query(self._plan.key_sql, {"rows": rows}))

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from penstock.lake.reading import Condition
 from penstock.limits import RECOMPUTE_GAP_ROWS_MAX, RECOMPUTE_ROWS_MAX
 from penstock.model.columns import WINDOW_START
 from penstock.run.rows import micros
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from penstock.engines.contract import Engine
-    from penstock.lake.table import Table
+    from penstock.lake.table import DataFile, Table
     from penstock.plan.gold import GoldPlan
 
 
@@ -42,15 +43,12 @@ class SilverWindows:
         self._event_time = event_time
         self._engine = engine
 
-    def rows(self, batch: int, start: int | None, end: int | None) -> Iterator[pa.Table]:
-        """Rows of batches up to `batch` with an event time in [start, end) microseconds; None is unbounded."""
-        predicate = None
+    def rows_since(self, plan: GoldPlan, batch: int, start: int | None) -> Iterator[pa.Table]:
+        """What the plan reads of batches up to `batch`, in rows with an event time from `start` (microseconds) on."""
+        condition = None
         if start is not None:
-            predicate = pc.field(self._event_time) >= micros(start)
-        if end is not None:
-            before = pc.field(self._event_time) < micros(end)
-            predicate = before if predicate is None else predicate & before
-        yield from self._silver.read(batches=(1, batch), predicate=predicate)
+            condition = Condition((self._event_time,), pc.field(self._event_time) >= micros(start))
+        yield from self._silver.read(columns=plan.reads, batches=(1, batch), condition=condition)
 
     def between(self, plan: GoldPlan, sql: str, batch: int, start: int | None, end: int) -> Iterator[pa.Table]:
         """The windows that start in [start, end), from rows of batches up to `batch`."""
@@ -68,7 +66,7 @@ class SilverWindows:
             if start < middle < end and spread.rows_between(start, rows_end) > RECOMPUTE_ROWS_MAX:
                 pending += [(middle, end), (start, middle)]
             else:
-                yield self._aggregate(sql, batch, [_Range(start, end, rows_end)])
+                yield self._aggregate(plan, sql, batch, [_Range(start, end, rows_end)])
 
     def touched(self, plan: GoldPlan, sql: str, batch: int, touched: pa.Table) -> Iterator[pa.Table]:
         """All groups of the windows that `touched` names by `window_start`.
@@ -86,29 +84,34 @@ class SilverWindows:
                 yield from self.between(plan, sql, batch, part.start, part.end)
                 continue
             if held + rows > RECOMPUTE_ROWS_MAX:
-                yield self._aggregate(sql, batch, together)
+                yield self._aggregate(plan, sql, batch, together)
                 together, held = [], 0
             together.append(part)
             held += rows
         if together:
-            yield self._aggregate(sql, batch, together)
+            yield self._aggregate(plan, sql, batch, together)
 
     def last_event_time(self) -> int | None:
         """The latest event time in microseconds; None without rows."""
         spread = self._spread()
         return None if spread is None else spread.last
 
-    def _aggregate(self, sql: str, batch: int, ranges: list[_Range]) -> pa.Table:
-        """The windows that start in one of the ranges, which share no rows."""
-        schema = self._silver.schema
-        pieces = (piece for part in ranges for piece in self.rows(batch, part.start, part.rows_end))
-        batches = (chunk for piece in pieces for chunk in piece.select(schema.names).to_batches())
-        reader = pa.RecordBatchReader.from_batches(schema, batches)
-        rows = self._engine.query(sql, {"rows": reader})
-        starts = rows[WINDOW_START].cast(pa.int64()).to_numpy()
-        lows, ends = np.array([[part.start, part.end] for part in ranges], np.int64).T
-        at = lows.searchsorted(starts, side="right") - 1
-        return rows.filter(pa.array((at >= 0) & (starts < ends[at])))
+    def _aggregate(self, plan: GoldPlan, sql: str, batch: int, ranges: list[_Range]) -> pa.Table:
+        """The windows that start in one of the ranges, which share no rows and are in order."""
+        lows, ends, rows_ends = np.array(ranges, np.int64).T
+        event_time = pc.field(self._event_time)
+        condition = Condition(
+            (self._event_time,),
+            (event_time >= micros(ranges[0].start)) & (event_time < micros(ranges[-1].rows_end)),
+            lambda rows: _lies_in(rows[self._event_time], lows, rows_ends),
+        )
+        spread = self._spread()
+        files = [] if spread is None else spread.files_with(lows, rows_ends)
+        pieces = self._silver.read(columns=plan.reads, batches=(1, batch), condition=condition, files=files)
+        schema = pa.schema([self._silver.schema.field(name) for name in plan.reads])
+        batches = (chunk for piece in pieces for chunk in piece.to_batches())
+        windows = self._engine.query(sql, {"rows": pa.RecordBatchReader.from_batches(schema, batches)})
+        return windows.filter(pa.array(_lies_in(windows[WINDOW_START], lows, ends)))
 
     def _spread(self) -> _Spread | None:
         """None without rows."""
@@ -117,12 +120,13 @@ class SilverWindows:
             return None
         bounds = [file.stats.get(self._event_time, (-ALWAYS, ALWAYS)) for file in files]
         lows, highs = np.array(bounds, np.int64).T
-        return _Spread(lows, highs, np.array([file.rows for file in files], np.int64))
+        return _Spread(files, lows, highs, np.array([file.rows for file in files], np.int64))
 
 
 class _Spread(NamedTuple):
     """How silver's rows lie in time, by the statistics of its files: event times in microseconds, and rows."""
 
+    files: list[DataFile]
     lows: NDArray[np.int64]
     highs: NDArray[np.int64]
     rows: NDArray[np.int64]
@@ -141,6 +145,20 @@ class _Spread(NamedTuple):
         lows, highs = self.lows[lies_in].astype(float), self.highs[lies_in].astype(float)
         share = (np.minimum(highs, end) - np.maximum(lows, start) + 1) / (highs - lows + 1)
         return int(np.ceil(self.rows[lies_in] * np.minimum(1.0, 2 * share)).sum())
+
+    def files_with(self, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> list[DataFile]:
+        """The files that may have rows in one of the ranges [start, end), which are in order and apart."""
+        after = ends.searchsorted(self.lows, side="right")  # the first range that ends after the file's first row
+        begins = np.append(starts, ALWAYS)[after]
+        return [file for file, lies_in in zip(self.files, begins <= self.highs, strict=True) if lies_in]
+
+
+def _lies_in(times: pa.ChunkedArray, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """For each time whether it is in one of the ranges [start, end), which are in order and apart. NULL is in none."""
+    micros_of = pc.fill_null(times.cast(pa.int64()), -ALWAYS).to_numpy()
+    at = starts.searchsorted(micros_of, side="right") - 1
+    found: NDArray[np.bool_] = (at >= 0) & (micros_of < ends[at])
+    return found
 
 
 def _runs(plan: GoldPlan, touched: pa.Table, spread: _Spread) -> Iterator[_Range]:
