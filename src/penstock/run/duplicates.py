@@ -8,6 +8,7 @@ wins. `keys.py` is the index itself.
 from __future__ import annotations
 
 from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -128,7 +129,7 @@ class Duplicates:
         if index is None:
             index = KeyIndex()
             self._buckets[bucket] = index
-            for keys in self._load(bucket):
+            for keys in _ahead(self._load(bucket)):
                 block = self._pack(keys)
                 index.add(block.take(order_of(block)))
                 self._make_room(bucket)
@@ -147,6 +148,15 @@ class Duplicates:
         index = self._buckets[current]
         while index.run_bytes > self._memory_bytes // 2:
             index.spill(self._spill_folder)
+
+
+def _ahead(pieces: Iterator[PlacedKeys]) -> Iterator[PlacedKeys]:
+    """The same pieces, each made by another thread while the one before is used."""
+    with ThreadPoolExecutor(1, "ahead") as thread:
+        following = thread.submit(next, pieces, None)
+        while (piece := following.result()) is not None:
+            following = thread.submit(next, pieces, None)
+            yield piece
 
 
 def first_of_each(block: KeyBlock) -> NDArray[np.intp]:
