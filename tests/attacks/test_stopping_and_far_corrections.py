@@ -8,13 +8,15 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 import penstock
+from penstock.limits import RECOMPUTE_GAP_ROWS_MAX
 from penstock.run.silverwindows import SilverWindows
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import pytest
 
 PIPELINE = """
 pipeline: p
@@ -58,13 +60,16 @@ def test_ctrl_c_ends_a_query(tmp_path: Path) -> None:
     assert said.strip() == "stopped"
 
 
-def test_late_rows_far_apart_are_computed_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("gap", [-1, RECOMPUTE_GAP_ROWS_MAX])
+def test_late_rows_far_apart_are_computed_together(gap: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether as ranges of their own, or as one with the few rows that lie between."""
     queries: list[int] = []
     aggregate = SilverWindows._aggregate
+    monkeypatch.setattr("penstock.run.silverwindows.RECOMPUTE_GAP_ROWS_MAX", gap)
 
-    def counted(self: SilverWindows, plan: Any, batch: int, ranges: Any) -> Any:
+    def counted(self: SilverWindows, plan: Any, sql: str, batch: int, ranges: Any) -> Any:
         queries.append(len(ranges))
-        return aggregate(self, plan, batch, ranges)
+        return aggregate(self, plan, sql, batch, ranges)
 
     project = penstock.open(make(tmp_path))
     times = [f"20{year:02d}-{month:02d}-03T04:05:06Z" for year in range(4) for month in range(1, 13)]
@@ -75,7 +80,7 @@ def test_late_rows_far_apart_are_computed_together(tmp_path: Path, monkeypatch: 
             monkeypatch.setattr(SilverWindows, "_aggregate", counted)
         project.run(once=True)
     assert project.audit().as_json()["pipelines"]["p"]["violations"] == []
-    assert max(queries) > len(times) // 2
+    assert max(queries) > len(times) // 2 if gap < 0 else max(queries) == 1
     assert len(queries) <= 6
     for name, windows in (("minutes", 1), ("days", 2)):
         found = project.sql(f"select distinct events, kinds, count(*) over () as rows from gold.{name}").to_pylist()

@@ -167,12 +167,24 @@ def test_an_unknown_outcome_is_settled_by_looking(
     assert_exactly(reopened(tmp_path), 2)
 
 
-@pytest.mark.parametrize("operation", ["sync", "sync_folder"])
-def test_after_a_failed_sync_the_table_takes_no_more_commits(tmp_path: Path, operation: str) -> None:
+def test_after_a_failed_write_of_the_entry_the_next_commit_is_made(tmp_path: Path) -> None:
     storage = FaultyStorage(tmp_path)
     writer, [table] = owned(Lake(storage), SPEC)
     files = table.write(bronze_rows(1))
-    storage.fail_on = operation
+    for operation in ("create", "sync", "link"):
+        storage.fail_on = operation
+        with pytest.raises(StorageError):
+            table.commit(writer, batch=1, add=files)
+    storage.fail_on = None
+    table.commit(writer, batch=1, add=files)
+    assert_exactly(reopened(tmp_path), 1)
+
+
+def test_after_a_failed_sync_of_the_name_the_table_takes_no_more_commits(tmp_path: Path) -> None:
+    storage = FaultyStorage(tmp_path)
+    writer, [table] = owned(Lake(storage), SPEC)
+    files = table.write(bronze_rows(1))
+    storage.fail_on = "sync_folder"
     with pytest.raises(StorageError):
         table.commit(writer, batch=1, add=files)
     storage.fail_on = None

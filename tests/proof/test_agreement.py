@@ -455,6 +455,14 @@ def test_gold_is_the_same(
     assert report.violations == [], json.dumps([one.as_json() for one in report.violations], indent=1)
 
 
+def test_a_spread_whose_squares_vanish_is_no_violation(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [
+        {"symbol": "A", "at": -3893, "level": 7.733927475860145e-161},
+        {"symbol": "A", "at": -1, "level": 0.0},
+    ]
+    assert check_gold(tmp_path, bars(WINDOWS[0]), rows).violations == []
+
+
 def test_a_float_sum_may_be_off_by_a_billionth_and_no_more(tmp_path: Path) -> None:
     rows = [{"symbol": "A", "at": number, "level": math.pi * number} for number in range(50)]
     assert check_gold(tmp_path / "a", bars(WINDOWS[0]), rows, spoil=1e-10).violations == []

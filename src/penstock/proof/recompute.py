@@ -41,6 +41,9 @@ _INTEGERS = frozenset(
     ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "UHUGEINT")
 )
 _SUM_TOLERANCE = "1e-9"
+_SPREAD_FLOOR = "1e-155"
+"""Below it the squares of floats vanish or keep few digits, and with them a spread's."""
+
 _WIDE_DECIMAL = 28
 """Digits from which on a sum of very many values may leave 38 digits on its way to a result that fits."""
 
@@ -235,7 +238,9 @@ class Recomputation:
         kind = self.type_of(argument.plain).upper()
         wide = f"CAST({value} AS DOUBLE)"
         if function == "stddev":
-            return Aggregate(name, f"stddev_samp({wide})", f"{_SUM_TOLERANCE} * max(abs({wide}))", raised)
+            return Aggregate(
+                name, f"stddev_samp({wide})", f"{_SUM_TOLERANCE} * max(abs({wide})) + {_SPREAD_FLOOR}", raised
+            )
         if kind in _INTEGERS:
             exact, total = f"TRY_CAST(sum({value}) AS BIGINT)", f"CAST(sum({value}) AS DOUBLE)"
         elif kind.startswith("DECIMAL"):
