@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from penstock.errors import PenstockError
 from penstock.lake.reading import Condition
 from penstock.limits import RECOMPUTE_GAP_ROWS_MAX, RECOMPUTE_ROWS_MAX
 from penstock.model.columns import WINDOW_START
@@ -71,7 +72,7 @@ class SilverWindows:
     def touched(self, plan: GoldPlan, sql: str, batch: int, touched: pa.Table) -> Iterator[pa.Table]:
         """All groups of the windows that `touched` names by `window_start`.
 
-        Windows that lie far apart are read range by range, but computed together: a query costs more than few rows do.
+        Windows that lie far apart are read as ranges, and computed together: a query costs more than few rows do.
         """
         spread = self._spread()
         if spread is None:
@@ -109,8 +110,13 @@ class SilverWindows:
         files = [] if spread is None else spread.files_with(lows, rows_ends)
         pieces = self._silver.read(columns=plan.reads, batches=(1, batch), condition=condition, files=files)
         schema = pa.schema([self._silver.schema.field(name) for name in plan.reads])
-        batches = (chunk for piece in pieces for chunk in piece.to_batches())
-        windows = self._engine.query(sql, {"rows": pa.RecordBatchReader.from_batches(schema, batches)})
+        stream = _Stream(pieces)
+        try:
+            windows = self._engine.query(sql, {"rows": pa.RecordBatchReader.from_batches(schema, stream.batches())})
+        except Exception:
+            if stream.error is not None:
+                raise stream.error from None
+            raise
         return windows.filter(pa.array(_lies_in(windows[WINDOW_START], lows, ends)))
 
     def _spread(self) -> _Spread | None:
@@ -121,6 +127,22 @@ class SilverWindows:
         bounds = [file.stats.get(self._event_time, (-ALWAYS, ALWAYS)) for file in files]
         lows, highs = np.array(bounds, np.int64).T
         return _Spread(files, lows, highs, np.array([file.rows for file in files], np.int64))
+
+
+class _Stream:
+    """Pieces for a query to read. What reading them raises is kept: the query raises something of its own instead."""
+
+    def __init__(self, pieces: Iterator[pa.Table]) -> None:
+        self._pieces = pieces
+        self.error: PenstockError | None = None
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        try:
+            for piece in self._pieces:
+                yield from piece.to_batches()
+        except PenstockError as error:
+            self.error = error
+            raise
 
 
 class _Spread(NamedTuple):
