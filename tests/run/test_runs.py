@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import penstock
-from penstock.errors import DeclarationError, RuleStopped, UsageError
+from penstock.errors import DeclarationError, RuleStopped, SourceLost, UsageError
 from pipelines import cases
 
 if TYPE_CHECKING:
@@ -169,6 +169,17 @@ def test_a_change_of_meaning_is_refused(folder: Path, old: str, new: str) -> Non
     with pytest.raises(DeclarationError):
         penstock.open(folder).run_once()
     assert bars(folder) == before
+
+
+def test_a_mistaken_path_can_be_corrected(folder: Path) -> None:
+    drop(folder, "1.ndjson", tick(0, 5))
+    declare(folder, "path: incoming", "path: incomming")
+    with pytest.raises(SourceLost):
+        penstock.open(folder).run_once()
+    assert not penstock.open(folder).tables()
+    declare(folder, "path: incomming", "path: incoming")
+    assert penstock.open(folder).run_once()[0].counts.accepted == 1
+    assert clean(folder)
 
 
 def test_a_changed_reference_is_a_new_version(folder: Path) -> None:

@@ -24,7 +24,7 @@ from penstock.run.references import ReferenceKeeper
 from penstock.run.silverkeys import SilverKeys
 from penstock.run.silverwindows import SilverWindows
 from penstock.run.tables import PipelineTables
-from penstock.sources.opening import open_source
+from penstock.sources.opening import open_source, refuse_absent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,7 +69,10 @@ def open_pipeline(context: PipelineContext, options: RunOptions, report: Callabl
     for line in recover(lake, name):
         report(line)
     existing = lake.table(layout.table_name(layout.Kind.CONTRACTS, name))
-    if existing is not None:
+    if existing is None:
+        # A mistaken path is found before the lake has anything that a corrected one would change.
+        refuse_absent(pipeline.source, folder=context.folder, state_folder=context.lake.state_folder)
+    else:
         refuse_changes_of_meaning(Contracts(existing), pipeline, context.parse, context.compare)
 
     # The tables that need no plan come first: loading references takes a writer, and the plan takes references.

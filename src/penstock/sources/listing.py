@@ -53,6 +53,14 @@ class Lister:
         self._lake = lake
         self._seen: dict[str, tuple[int, int, int]] = {}
 
+    def refuse_absent(self) -> None:
+        """Find out that the folder is not there, as cheaply as that can be.
+
+        Raises:
+            SourceLost: the folder is not there or cannot be read.
+        """
+        next(self._walk(), None)
+
     def look(self, now_us: int) -> Listing:
         """The folder as it is now.
 

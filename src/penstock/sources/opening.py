@@ -9,6 +9,7 @@ from penstock.errors import UsageError, check
 from penstock.model.pipeline import FilesSource, PushSource, Source
 from penstock.sources.contract import wall_clock
 from penstock.sources.files import FolderSource
+from penstock.sources.listing import Lister
 from penstock.sources.push import PushLogSource
 from penstock.sources.push_log import PushLog
 from penstock.sources.simulate import SimulatedSource
@@ -55,14 +56,8 @@ def open_source(
     if isinstance(origin, FilesSource):
         check(manifest is not None, "a folder of files was opened without its manifest")
         assert manifest is not None
-        path = folder / origin.path
-        if path.resolve().is_relative_to(state_folder.resolve()):
-            raise UsageError(
-                f"source.files.path: {origin.path} is a folder of the lake",
-                hint="The lake's files change when they are merged. Export what is wanted with `penstock sql`.",
-            )
         return FolderSource(
-            path,
+            _source_folder(origin, folder, state_folder),
             name=origin.path,
             declared=source.format,
             incarnation=incarnation,
@@ -74,6 +69,27 @@ def open_source(
         )
     world = open_world(origin.world, seed=origin.seed, rate=origin.rate, faults=origin.faults)
     return SimulatedSource(world, incarnation=incarnation, rate=origin.rate, events=origin.events)
+
+
+def refuse_absent(source: Source, *, folder: Path, state_folder: Path) -> None:
+    """Raise for a folder of files what opening it or the first look into it would. Nothing is written.
+
+    Raises:
+        SourceLost: the folder is not there or cannot be read.
+        UsageError: it lies in the lake.
+    """
+    if isinstance(source.origin, FilesSource):
+        Lister(_source_folder(source.origin, folder, state_folder), source.origin.path, state_folder).refuse_absent()
+
+
+def _source_folder(origin: FilesSource, folder: Path, state_folder: Path) -> Path:
+    path = folder / origin.path
+    if path.resolve().is_relative_to(state_folder.resolve()):
+        raise UsageError(
+            f"source.files.path: {origin.path} is a folder of the lake",
+            hint="The lake's files change when they are merged. Export what is wanted with `penstock sql`.",
+        )
+    return path
 
 
 def open_push_log(
