@@ -7,6 +7,7 @@ import pytest
 from declare.marked import declaration, expected
 from penstock.declare import load_pipeline
 from penstock.declare.codes import CODES
+from penstock.declare.reading import BRACES_REPAIR
 
 ENVIRONMENT = {"FOLDER": "incoming", "EMPTY": "", "PARTS": "3", "TEXT": "many"}
 
@@ -48,6 +49,8 @@ FILE_CASES = {
     "deep": "pipeline: " + "[" * 63 + "«too-deep»" + "[" * 10,
     "unknown alias": "pipeline: «unknown-alias»*shop\n",
     "recursive alias": "pipeline: &a [«recursive-alias»*a]\n",
+    "comma before a closing text": "rules:\n  known: {check: side in ('buy', 'sell'«yaml-syntax»)}\n",
+    "open brace": "source:\n  files: {path: incoming\n  format«yaml-syntax»: json\n",
     "variable in braces": "pipeline: {a: $«yaml-syntax»{B}}\n",
     "bomb": (
         "x-0: &a0 [1, 2, 3, 4, 5, 6, 7, 8, 9]\n"
@@ -103,6 +106,7 @@ VALUE_CASES = {
     "comma in SQL": columns("    at: {type: timestamp, sql: greatest(a,«unquoted-comma» b)}\n").replace(
         ",«unquoted-comma» b", ", «unquoted-comma»b"
     ),
+    "comma before a text": declaration(rules="    r: {check: side in ('buy', «unquoted-comma»'sell'}\n"),
     "comma in measure": gold("  g: {window: 1 h, measures: {n: quantile(price, «unquoted-comma»0.5)}}\n"),
     "on_data_loss": source("  push: {}\n  on_data_loss: «unknown-value»ignore\n"),
     "format": source("  push: {}\n  format: «unknown-value»jsn\n"),
@@ -336,6 +340,8 @@ def test_all_findings_come_at_once() -> None:
         ),
         ("variable missing", "Set it: `export NOWHERE=...`."),
         ("zone of hours", "Write `1 day` instead of hours."),
+        ("comma before a closing text", BRACES_REPAIR.format(2)),
+        ("open brace", BRACES_REPAIR.format(2)),
     ],
 )
 def test_repair_names_what_was_probably_meant(name: str, repair: str) -> None:

@@ -264,8 +264,9 @@ def unknown_field(section: Section, node: Fields, entry: Entry, reading: Reading
 
 def is_comma_remnant(node: Fields, entry: Entry) -> bool:
     """In braces a comma ends the value: what follows it in `{type: decimal(18,8)}` looks like a key without a value."""
-    value = entry.value
-    return node.flow and isinstance(value, Scalar) and value.is_empty and not re.fullmatch(r"\w*", entry.key.text)
+    key, value = entry.key, entry.value
+    without_value = node.flow and isinstance(value, Scalar) and value.is_empty
+    return without_value and (bool(key.style) or not re.fullmatch(r"\w*", key.text))
 
 
 def comma_finding(entry: Entry, reading: Reading) -> None:

@@ -41,6 +41,11 @@ SYNTAX_REPAIR = (
     "*&!|>%@`{[."
 )
 
+BRACES_REPAIR = (
+    "Close the brace of line {}; in braces quote a value that has a comma or `: `, for example "
+    "\"side in ('buy', 'sell')\"."
+)
+
 NOT_ALLOWED = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ufffe\uffff]")
 
 PROPERTIES = re.compile(r"(?:[&!]\S*(?:\s+(?:#[^\r\n]*)?)*)*")
@@ -113,6 +118,8 @@ def syntax_error(error: MarkedYAMLError, text: str, report: Report) -> None:
         report.add(mark, "tab", "a tab cannot stand here", "Indent with spaces.")
         return
     repair = SYNTAX_REPAIR
+    if error.context_mark is not None and "flow mapping" in str(error.context):
+        repair = BRACES_REPAIR.format(error.context_mark.line + 1)
     if text[max(0, index - 1) : index + 1] == "${":
         repair = 'In braces quote a variable: "${NAME}".'
     report.add(mark, "yaml-syntax", f"this is not YAML: {problem}", repair)
