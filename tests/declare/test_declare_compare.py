@@ -162,7 +162,8 @@ def test_what_would_change_written_rows_is_refused_at_its_place(name: str) -> No
     findings = compare(load(APPLIED), load(text))
     assert [(finding.mark.line, finding.mark.column, finding.code) for finding in findings] == places
     assert all(
-        finding.repair.endswith("or wait for `rebuild`, which will derive the rows again.") for finding in findings
+        finding.repair.endswith("or declare a pipeline beside this one, with other names for it and its tables.")
+        for finding in findings
     )
 
 
@@ -174,7 +175,9 @@ def test_every_code_of_a_change_is_tested() -> None:
 def test_the_repair_says_what_to_keep() -> None:
     (finding,) = compare(load(APPLIED), load(changed(("key: [id]", "key: [id, number]"))))
     assert finding.message == "the key was `[id]` and would be `[id, number]`"
-    assert finding.repair == "Keep `[id]`, or wait for `rebuild`, which will derive the rows again."
+    assert (
+        finding.repair == "Keep `[id]`, or declare a pipeline beside this one, with other names for it and its tables."
+    )
 
 
 def simulated(options: str) -> Pipeline:

@@ -1,7 +1,7 @@
 """Which changes of an applied declaration are refused: those that would change the meaning of rows already written.
 
-`CHANGES_ALLOWED` lists what may change; it is in force from the next batch on. Everything else waits for `rebuild`,
-which will derive the rows again; until then each refusal says what to keep.
+`CHANGES_ALLOWED` lists what may change; it is in force from the next batch on. Everything else is another pipeline, and
+each refusal says what to keep.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Changes:
         self.findings: list[Finding] = []
 
     def add(self, path: tuple[str, ...], code: str, message: str, keep: str) -> None:
-        repair = f"{keep}, or wait for `rebuild`, which will derive the rows again."
+        repair = f"{keep}, or declare a pipeline beside this one, with other names for it and its tables."
         self.findings.append(Finding(self.find(path), code, message, repair))
 
     def refuse(self, path: tuple[str, ...], code: str, what: str, was: object, now: object) -> None:
