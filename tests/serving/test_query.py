@@ -96,6 +96,13 @@ def test_a_column_that_a_join_lacks_is_the_users_error(catalog):
     assert "silver.ticks" in raised.value.hint
 
 
+def test_another_name_for_a_table_of_a_kind_is_answered_with_those_of_the_kind(catalog):
+    with pytest.raises(QueryError, match=r"there is no table silver\.orders_of_the_shop") as raised:
+        rows("select * from silver.orders_of_the_shop", catalog)
+    silver = ", ".join(sorted(name for name in catalog if name.startswith("silver.")))
+    assert raised.value.hint == f"In silver there are: {silver}. `penstock tables` lists them all."
+
+
 @pytest.mark.parametrize(
     "sql",
     [

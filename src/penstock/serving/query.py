@@ -224,9 +224,13 @@ def _table_name(text: str) -> str | None:
 def _relation(name: str, catalog: Catalog) -> Relation:
     if name in catalog:
         return catalog[name]()
-    near = difflib.get_close_matches(name, catalog, n=1)
+    kind = name.partition(".")[0]
+    beside = sorted(known for known in catalog if known.startswith(f"{kind}."))
+    near = difflib.get_close_matches(name, beside or catalog, n=1)
     if near:
         hint = f"Did you mean {near[0]}? `penstock tables` lists them all."
+    elif beside:
+        hint = f"In {kind} there are: {', '.join(beside)}. `penstock tables` lists them all."
     elif catalog:
         hint = f"There are: {', '.join(sorted(catalog))}."
     else:
