@@ -385,6 +385,10 @@ def test_rejects_are_counted_by_rule_and_shown_with_every_reason(shop, call):
     assert as_json(call(shop, "rejects", "--since", "2200-01-01", "--json")[1]) == []
     assert as_json(call(shop, "rejects", "--since", "1h", "--json")[1]) == counts
     assert call(shop, "rejects", "--since", "lately")[0] == 2
+    for view in ("ls", "show"):
+        code, out, err = call(shop, "rejects", view, "--rule", "malformd")
+        assert (code, out) == (0, "")
+        assert "no rejects of the rule malformd" in err
 
 
 def test_a_bar_is_traced_back_to_its_bytes_and_a_record_forward_to_its_bar(shop, call):

@@ -38,6 +38,9 @@ def command(
         if as_json:
             print_json([count.as_json() for count in counts])
             return
+        if not counts:
+            _note_nothing(rule, since)
+            return
         headers = ("pipeline", "disposition", "rule", "rows", "first", "last", "example")
         rows = [
             (c.pipeline, c.disposition, c.rule, f"{c.rows:,}", moment(c.first), moment(c.last), c.example.event)
@@ -50,6 +53,8 @@ def command(
     if as_json:
         print_json([reject.as_json() for reject in rejects])
         return
+    if not rejects:
+        _note_nothing(rule, since)
     for reject in rejects:
         reasons = ", ".join(reject.reasons) or f"lost to {reject.winner}"
         head = click.style(f"{reject.pipeline}:{reject.event.partition('#')[0]}", bold=True)
@@ -58,3 +63,9 @@ def command(
         for line in (reject.detail or "").splitlines():
             click.echo(f"  {plain(line)}")
         click.echo(f"  {click.style('null' if reject.value is None else readable(reject.value), fg='cyan')}")
+
+
+def _note_nothing(rule: str | None, since: str | None) -> None:
+    """Nothing printed could mean a misspelt rule as well as good data."""
+    which = (f" of the rule {plain(rule)}" if rule else "") + (f" since {plain(since)}" if since else "")
+    note(f"there are no rejects{which}" + ("; `penstock rejects` lists those there are" if which else ""))
