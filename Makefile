@@ -25,6 +25,7 @@ $(VENV)/.ready: requirements/dev.lock pyproject.toml
 
 demo: setup ## Watch a million events become tables, and prove that none is missing (EVENTS=n, DEMO=folder)
 	$(BIN)/penstock demo $(if $(DEMO),--into $(DEMO)) $(if $(EVENTS),--events $(EVENTS))
+	@echo; echo "Before that, make \`penstock\` a command of this shell: . $(BIN)/activate"
 
 check: setup ## Everything that is checked without running: lint, format, types, imports, generated docs
 	$(BIN)/ruff check

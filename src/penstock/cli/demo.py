@@ -13,7 +13,7 @@ from penstock.cli.output import count, duration, moment, print_facts, print_tabl
 from penstock.cli.progress import Counter
 from penstock.cli.session import Session, pass_session
 from penstock.cli.traces import print_trace
-from penstock.errors import LawBroken
+from penstock.errors import LawBroken, UsageError
 from penstock.ops.scaffold import create_project
 
 if TYPE_CHECKING:
@@ -44,6 +44,11 @@ def command(session: Session, events: int, into: Path, faults: float, seed: int)
       penstock demo --events 200000
     """
     folder = session.folder / into
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(
+            f"{folder} exists and is not an empty folder",
+            hint="Delete it, or name another: `penstock demo --into NAME`, `make demo DEMO=NAME`.",
+        )
     began = time.monotonic()
     _heading(1, "A project")
     create_project(folder, "market")
