@@ -21,7 +21,7 @@ from faults.readers import Readers
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
 SECONDS = 3 * shortdays.DAY_SECONDS
 SECONDS_MAX = 150
