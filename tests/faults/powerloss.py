@@ -9,7 +9,6 @@ from __future__ import annotations
 import random
 import shutil
 from collections import defaultdict
-from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -24,9 +23,10 @@ from penstock.run.context import SystemClock
 from penstock.sources import push_log
 from penstock.testing.powerloss import PowerLossStorage, State, distinct_states
 from penstock.testing.sqlitedisk import watch_sqlite
+from simulation.crashing import in_turn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     import pytest
@@ -35,25 +35,6 @@ STATES_PER_MOMENT = 3
 DAY_MICROSECONDS = 86_400_000_000
 PUSH, FILES = "push: {}", "files: {path: incoming}"
 LIMITS = {"compact_every_batches": 2}
-
-
-class Inline:
-    """A pool that does everything at once, in the caller's thread."""
-
-    def __init__(self, *_: object) -> None: ...
-
-    def __enter__(self) -> Inline:
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
-
-    def submit(self, work: Callable[..., Any], *arguments: Any) -> Future[Any]:
-        done: Future[Any] = Future()
-        try:
-            done.set_result(work(*arguments))
-        except Exception as error:  # noqa: BLE001 - carried by the future, as a pool does
-            done.set_exception(error)
-        return done
 
 
 class Quick(LocalStorage):
@@ -84,8 +65,7 @@ def watched(storage: PowerLossStorage, monkeypatch: pytest.MonkeyPatch) -> Itera
             storage.look("what came before the push log synced a folder")
             storage.synced_folder("" if folder == storage.root else str(folder.relative_to(storage.root)))
 
-    with monkeypatch.context() as patch, watch_sqlite(storage):
-        patch.setattr("penstock.run.service.ThreadPoolExecutor", Inline)
+    with monkeypatch.context() as patch, watch_sqlite(storage), in_turn():
         patch.setattr("penstock.lake.table.COMMITS_PER_CHECKPOINT", 5)
         patch.setattr(push_log, "_sync_folder", told)
         yield

@@ -34,7 +34,7 @@ SHORT = {
     "penstock.lake.maintenance.UPKEEP_EVERY_VERSIONS": 4,
     "penstock.lake.vacuum.LOG_ENTRIES_MAX": 24,
     "penstock.lake.vacuum.CHECKPOINT_SPACING_VERSIONS": 8,
-    "penstock.lake.table.COMMITS_PER_REOPEN": 5,
+    "penstock.lake.table.COMMITS_PER_CHECKPOINT": 5,
 }
 LIMITS = {"kept_days": 1, "log_kept_days": 1, "compact_every_batches": 3, "batch_interval_min_ms": 20}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -92,19 +93,22 @@ def open_pipeline(context: PipelineContext, options: RunOptions, report: Callabl
     plans = Plans(contracts, references, context.parse)
     opened = context.clock.now()
     manifest = None if manifest_table is None else TableManifest(manifest_table, writer)
-    with tables.owned():
-        source, incarnation = _open_source(context, manifest, contracts, writer, opened, options)
-        source.resume(tables.position(incarnation), tables.fingerprints(incarnation))
-    protocol = BatchProtocol(
-        tables=tables,
-        gold=_gold_keepers(plan, tables, context),
-        plans=plans,
-        references=references,
-        duplicates=_duplicates(plan, tables, context),
-        engine=context.engine,
-        clock=context.clock,
-        after_step=context.after_step,
-    )
+    with ExitStack() as on_failure:
+        with tables.owned():
+            source, incarnation = _open_source(context, manifest, contracts, writer, opened, options)
+            on_failure.callback(source.close)
+            source.resume(tables.position(incarnation), tables.fingerprints(incarnation))
+        protocol = BatchProtocol(
+            tables=tables,
+            gold=_gold_keepers(plan, tables, context),
+            plans=plans,
+            references=references,
+            duplicates=_duplicates(plan, tables, context),
+            engine=context.engine,
+            clock=context.clock,
+            after_step=context.after_step,
+        )
+        on_failure.pop_all()
     return Opened(protocol, references, source, incarnation, contract, context.refine_version)
 
 
@@ -182,7 +186,11 @@ def _open_source(
     known = contracts.incarnations()
     incarnation = known[-1].number if known else 1
     source = opened(incarnation)
-    number = choose_incarnation(contracts, writer, source.identity, now, accept_new=options.new_incarnation)
+    try:
+        number = choose_incarnation(contracts, writer, source.identity, now, accept_new=options.new_incarnation)
+    except BaseException:
+        source.close()
+        raise
     if number != incarnation:
         source.close()
         source = opened(number)
