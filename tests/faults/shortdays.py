@@ -52,12 +52,15 @@ def write(folder: Path, over: threading.Event) -> Counter[str]:
     """Run until it is over, then to the end of what was pushed; how much was cleared away meanwhile."""
     cleared: Counter[str] = Counter()
 
-    def upkeep(*arguments: Any, inner: Callable[..., Any] = maintenance.upkeep, **named: Any) -> Any:
+    def files(*arguments: Any, inner: Callable[..., Any] = maintenance.keep_files, **named: Any) -> Any:
         done = inner(*arguments, **named)
-        for kept in done.values():
-            cleared["compactions"] += kept.rewritten is not None
-            cleared["files"] += kept.vacuumed.files if kept.vacuumed else 0
-            cleared["entries"] += kept.cleaned.entries if kept.cleaned else 0
+        cleared["compactions"] += done.rewritten is not None
+        cleared["files"] += done.vacuumed.files if done.vacuumed else 0
+        return done
+
+    def log(*arguments: Any, inner: Callable[..., Any] = maintenance.keep_log, **named: Any) -> Any:
+        done = inner(*arguments, **named)
+        cleared["entries"] += done.entries if done else 0
         return done
 
     def expire(*arguments: Any, inner: Callable[..., Any] = history.expire) -> Any:
@@ -65,7 +68,11 @@ def write(folder: Path, over: threading.Event) -> Counter[str]:
         cleared["stretches"] += gone
         return gone
 
-    with patch("penstock.run.upkeep.upkeep", upkeep), patch("penstock.lake.history.expire", expire):
+    with (
+        patch("penstock.run.upkeep.keep_files", files),
+        patch("penstock.run.upkeep.keep_log", log),
+        patch("penstock.lake.history.expire", expire),
+    ):
         while not over.is_set():
             project = penstock.open(folder)
             stop = threading.Event()
