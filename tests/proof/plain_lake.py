@@ -51,6 +51,10 @@ class PlainTable:
     def files(self, version: int | None = None) -> list[DataFile]:
         return list(self.versions[self.version if version is None else version])
 
+    @property
+    def past(self) -> PlainTable:
+        return self
+
     def last_version_of(self, pipeline: str, batch: int, version: int) -> int:
         """Nothing is merged here: each version has other rows."""
         return version
