@@ -15,6 +15,9 @@ GIB = 1 << 30
 RECORD_BYTES_MAX = 16 * MIB
 """A larger record is kept as a hash and a length. Room for a 10 MB message; small enough that a batch of them fits."""
 
+MEMORY_PER_RECORD_BYTE = 150
+"""Bytes of memory that refining one record may take for each of its bytes: JSON of nothing but open brackets."""
+
 BATCH_ROWS_MAX = 200_000
 """Rows in one batch. Larger ones gain little speed and cost memory; see benchmarks/README.md."""
 
@@ -274,9 +277,6 @@ LOG_KEPT_DAYS = 1
 
 COMPACT_EVERY_BATCHES = 64
 """Batches whose small files become one; bounds a table's live files, and with them what a commit costs."""
-
-CHECKPOINT_EVERY_COMMITS = 50
-"""Commits between two checkpoints; appends grow from 18 to 88 ms over 600 commits without one."""
 
 # -- declare ----------------------------------------------------------------------------------------------------------
 

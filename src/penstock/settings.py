@@ -38,7 +38,6 @@ class Settings:
     kept_days: int = limits.KEPT_DAYS
     log_kept_days: int = limits.LOG_KEPT_DAYS
     compact_every_batches: int = limits.COMPACT_EVERY_BATCHES
-    checkpoint_every_commits: int = limits.CHECKPOINT_EVERY_COMMITS
 
 
 @dataclass(frozen=True)
@@ -134,7 +133,7 @@ SETTINGS: tuple[Setting, ...] = (
         "The largest record that is kept. A larger one becomes a row with its length and SHA-256, quarantined "
         "`too_large`; a push of one is refused.",
         "record_bytes_max: 4 MiB",
-        "16 MiB",
+        "16 MiB, or a 150th of `memory_bytes` where that is less",
         limits.KIB,
         256 * limits.MIB,
     ),
@@ -193,15 +192,6 @@ SETTINGS: tuple[Setting, ...] = (
         2,
         10_000,
     ),
-    Setting(
-        "checkpoint_every_commits",
-        "count",
-        "Commits between two checkpoints of a table.",
-        "checkpoint_every_commits: 100",
-        "50",
-        1,
-        10_000,
-    ),
 )
 """Every setting, in the order of the reference page. The names are those of `Settings`."""
 
@@ -245,6 +235,9 @@ def resolve(overrides: Mapping[str, str], environment: Mapping[str, str], declar
         except ValueError as error:
             message = f"{describe(setting, origin)} is {text!r}: {error}"
             problems.append(Problem(setting, origin, message, f"Write for example `{setting.example}`."))
+    # What is within the limit must be within the engine's memory too: once in bronze, a record has to be refined.
+    memory = int(values["memory_bytes"])
+    values.setdefault("record_bytes_max", min(limits.RECORD_BYTES_MAX, memory // limits.MEMORY_PER_RECORD_BYTE))
     settings = Settings(**values)  # type: ignore[arg-type]  # `parse` gives each the type of its kind
     if settings.batch_bytes_max < 2 * settings.record_bytes_max:
         name = "batch_bytes_max" if "batch_bytes_max" in origins else "record_bytes_max"

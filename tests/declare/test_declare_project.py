@@ -10,7 +10,7 @@ import pytest
 from declare.marked import declaration, expected
 from penstock.declare import load_project
 from penstock.limits import DECLARATION_BYTES_MAX
-from penstock.settings import SETTINGS, Setting, Settings, parse_bytes
+from penstock.settings import SETTINGS, Setting, Settings, parse_bytes, resolve
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -245,3 +245,11 @@ def test_bytes(text: str, number: int) -> None:
 def test_no_bytes(text: str) -> None:
     with pytest.raises(ValueError, match="not"):
         parse_bytes(text)
+
+
+@pytest.mark.parametrize(
+    ("memory", "record"), [("4 GiB", 16 << 20), ("300 MiB", 2 << 20), ("128 MiB", (128 << 20) // 150)]
+)
+def test_a_record_within_the_limit_is_within_the_memory(memory: str, record: int) -> None:
+    assert resolve({"memory_bytes": memory}, {}, {}).settings.record_bytes_max == record
+    assert resolve({"memory_bytes": memory}, {}, {"record_bytes_max": "1 MiB"}).settings.record_bytes_max == 1 << 20
