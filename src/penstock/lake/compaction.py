@@ -17,6 +17,7 @@ from penstock.lake.parquet import write_sorted
 from penstock.limits import (
     COLD_FILES_MAX,
     DECODED_BYTES_PER_BYTE,
+    DECODED_BYTES_PER_ROW,
     FILE_BYTES_TARGET,
     MERGE_BYTES_MAX,
     PARQUET_ROW_GROUP_BYTES_MAX,
@@ -108,7 +109,7 @@ def merge_files(table: Table, group: Group) -> DataFile:
         for file in chain:
             yield from table.read(columns=columns, files=[file])
 
-    if sum(file.size for file in group) * DECODED_BYTES_PER_BYTE <= MERGE_BYTES_MAX:
+    if sum(map(decoded_bytes, group)) <= MERGE_BYTES_MAX:
         merged = sorted_at_once(rows_of(group), spec.sort, spec.file_schema)
     else:
         merged = merge_sorted([rows_of(chain) for chain in chains(group, spec.sort)], spec.sort, spec.file_schema)
@@ -179,7 +180,12 @@ def _groups(files: Sequence[DataFile], target_bytes: int) -> Iterator[Group]:
 
 def piece_bytes(file: DataFile) -> int:
     """Memory that reading the file piece by piece takes, roughly."""
-    return min(file.size * DECODED_BYTES_PER_BYTE, PARQUET_ROW_GROUP_BYTES_MAX)
+    return min(decoded_bytes(file), PARQUET_ROW_GROUP_BYTES_MAX)
+
+
+def decoded_bytes(file: DataFile) -> int:
+    """Memory that all rows of the file take, roughly: by its size, or by its rows where they compress better still."""
+    return max(file.size * DECODED_BYTES_PER_BYTE, file.rows * DECODED_BYTES_PER_ROW)
 
 
 def _batches(file: DataFile) -> tuple[float, float]:
