@@ -225,8 +225,8 @@ MERGE_ROWS_AT_ONCE = 65_536
 DECODED_BYTES_PER_BYTE = 8
 """Bytes in memory for a byte of Parquet, taken for planning: JSON and repetitive columns compress that well."""
 
-DECODED_BYTES_PER_ROW = 128
-"""Bytes in memory for a row at least, taken for planning: a dozen columns, whatever they compress to."""
+DECODED_BYTES_PER_ROW = 256
+"""Bytes in memory for a row at least, taken for planning: a dozen columns, whatever they compress to, and a copy."""
 
 COLD_FILES_MAX = 3
 """Unfinished files that a partition may keep once nothing is written into it any more."""
