@@ -55,9 +55,6 @@ a million windows of short names."""
 RECOMPUTE_ROWS_MAX = 2_000_000
 """Silver rows aggregated at once when windows are computed from silver; longer ranges are halved."""
 
-RECOMPUTE_GAP_ROWS_MAX = 50_000
-"""Rows between two windows that are read with them: opening the same files once more costs about as much."""
-
 BATCH_SECONDS_TARGET = 2.0
 """A batch is sized so that it takes about this long: large enough to be cheap, short enough to stop and to show."""
 

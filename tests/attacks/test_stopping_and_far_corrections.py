@@ -8,14 +8,13 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 import penstock
-from penstock.limits import RECOMPUTE_GAP_ROWS_MAX
 from penstock.run.silverwindows import SilverWindows
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import pytest
 
 
 PIPELINE = """
@@ -60,16 +59,13 @@ def test_ctrl_c_ends_a_query(tmp_path: Path) -> None:
     assert said.strip() == "stopped"
 
 
-@pytest.mark.parametrize("gap", [-1, RECOMPUTE_GAP_ROWS_MAX])
-def test_late_rows_far_apart_are_computed_together(gap: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether as ranges of their own, or as one with the few rows that lie between."""
+def test_late_rows_far_apart_are_computed_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     queries: list[int] = []
     aggregate = SilverWindows._aggregate
-    monkeypatch.setattr("penstock.run.silverwindows.RECOMPUTE_GAP_ROWS_MAX", gap)
 
-    def counted(self: SilverWindows, plan: Any, sql: str, batch: int, ranges: Any) -> Any:
+    def counted(self: SilverWindows, plan: Any, sql: str, batch: int, ranges: Any, spread: Any) -> Any:
         queries.append(len(ranges))
-        return aggregate(self, plan, sql, batch, ranges)
+        return aggregate(self, plan, sql, batch, ranges, spread)
 
     project = penstock.open(make(tmp_path))
     times = [f"20{year:02d}-{month:02d}-03T04:05:06Z" for year in range(4) for month in range(1, 13)]
@@ -80,7 +76,7 @@ def test_late_rows_far_apart_are_computed_together(gap: int, tmp_path: Path, mon
             monkeypatch.setattr(SilverWindows, "_aggregate", counted)
         project.run(once=True)
     assert project.audit().as_json()["pipelines"]["p"]["violations"] == []
-    assert max(queries) > len(times) // 2 if gap < 0 else max(queries) == 1
+    assert max(queries) > len(times) // 2
     assert len(queries) <= 6
     for name, windows in (("minutes", 1), ("days", 2)):
         found = project.sql(f"select distinct events, kinds, count(*) over () as rows from gold.{name}").to_pylist()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -328,6 +329,11 @@ def test_large_pieces_are_merged_few_at_a_time() -> None:
     files = [a_file(number, 30 * MIB, (number, number)) for number in range(12)]
     groups = plan_groups(files, target_bytes=1 << 40)
     assert {len(group) for group in groups} == {4}
+
+
+def test_rows_that_compress_well_are_merged_few_at_a_time() -> None:
+    files = [replace(a_file(number, 1_000, (number, number)), rows=200_000) for number in range(10)]
+    assert {len(group) for group in plan_groups(files, target_bytes=1 << 40)} == {5}
 
 
 def test_a_cold_partition_is_merged_whatever_the_sizes() -> None:

@@ -1,7 +1,7 @@
 """The Delta log as files: its entries, written and read without delta-rs, and the names of its checkpoints.
 
 Recovery and positions need what delta-rs does not tell: whether an entry is whole, every txn id, who wrote what when;
-and a commit by delta-rs costs more than all else in a small batch (decisions/0006). Each entry Penstock writes carries
+and a commit by delta-rs costs several times as much (decisions/0006). Each entry Penstock writes carries
 in its first line how many actions follow and a digest of them (`seal`), so that a cut at the end of a line or a flipped
 bit is seen (`Entry.problem`). The protocol of commits is in `table.py`.
 """

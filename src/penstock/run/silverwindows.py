@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from penstock.errors import PenstockError
 from penstock.lake.reading import Condition
-from penstock.limits import RECOMPUTE_GAP_ROWS_MAX, RECOMPUTE_ROWS_MAX
+from penstock.limits import RECOMPUTE_ROWS_MAX
 from penstock.model.columns import WINDOW_START
 from penstock.run.rows import micros
 from penstock.run.windows import ALWAYS
@@ -67,37 +67,37 @@ class SilverWindows:
             if start < middle < end and spread.rows_between(start, rows_end) > RECOMPUTE_ROWS_MAX:
                 pending += [(middle, end), (start, middle)]
             else:
-                yield self._aggregate(plan, sql, batch, [_Range(start, end, rows_end)])
+                yield self._aggregate(plan, sql, batch, [_Range(start, end, rows_end)], spread)
 
     def touched(self, plan: GoldPlan, sql: str, batch: int, touched: pa.Table) -> Iterator[pa.Table]:
         """All groups of the windows that `touched` names by `window_start`.
 
-        Windows that lie far apart are read as ranges, and computed together: a query costs more than few rows do.
+        Windows that lie far apart are ranges of one pass over the files and of one query, as far as memory allows.
         """
         spread = self._spread()
         if spread is None:
             return
         together: list[_Range] = []
         held = 0
-        for part in _runs(plan, touched, spread):
+        for part in _runs(plan, touched):
             rows = spread.rows_between(part.start, part.rows_end)
             if rows > RECOMPUTE_ROWS_MAX:
                 yield from self.between(plan, sql, batch, part.start, part.end)
                 continue
             if held + rows > RECOMPUTE_ROWS_MAX:
-                yield self._aggregate(plan, sql, batch, together)
+                yield self._aggregate(plan, sql, batch, together, spread)
                 together, held = [], 0
             together.append(part)
             held += rows
         if together:
-            yield self._aggregate(plan, sql, batch, together)
+            yield self._aggregate(plan, sql, batch, together, spread)
 
     def last_event_time(self) -> int | None:
         """The latest event time in microseconds; None without rows."""
         spread = self._spread()
         return None if spread is None else spread.last
 
-    def _aggregate(self, plan: GoldPlan, sql: str, batch: int, ranges: list[_Range]) -> pa.Table:
+    def _aggregate(self, plan: GoldPlan, sql: str, batch: int, ranges: list[_Range], spread: _Spread) -> pa.Table:
         """The windows that start in one of the ranges, which share no rows and are in order."""
         lows, ends, rows_ends = np.array(ranges, np.int64).T
         event_time = pc.field(self._event_time)
@@ -106,8 +106,7 @@ class SilverWindows:
             (event_time >= micros(ranges[0].start)) & (event_time < micros(ranges[-1].rows_end)),
             lambda rows: _lies_in(rows[self._event_time], lows, rows_ends),
         )
-        spread = self._spread()
-        files = [] if spread is None else spread.files_with(lows, rows_ends)
+        files = spread.files_with(lows, rows_ends)
         pieces = self._silver.read(columns=plan.reads, batches=(1, batch), condition=condition, files=files)
         schema = pa.schema([self._silver.schema.field(name) for name in plan.reads])
         stream = _Stream(pieces)
@@ -183,14 +182,13 @@ def _lies_in(times: pa.ChunkedArray, starts: NDArray[np.int64], ends: NDArray[np
     return found
 
 
-def _runs(plan: GoldPlan, touched: pa.Table, spread: _Spread) -> Iterator[_Range]:
-    """The windows in `touched`, in order of time, as ranges that share no rows. Where few rows lie between two windows,
-    one range has both: a file that is opened again costs more."""
+def _runs(plan: GoldPlan, touched: pa.Table) -> Iterator[_Range]:
+    """The windows in `touched`, in order of time, as ranges that share no rows; what follows each other is one."""
     starts = np.unique(touched[WINDOW_START].cast(pa.int64()).to_numpy()).tolist()
     first = last = starts[0]
     for start in starts[1:]:
         end = plan.window_end(last)
-        if start > end and spread.rows_between(end, start) > RECOMPUTE_GAP_ROWS_MAX:
+        if start > end:
             yield _Range(first, last + 1, end)
             first = start
         last = start

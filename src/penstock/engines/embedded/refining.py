@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from penstock.errors import StorageError
 from penstock.limits import (
+    MEMORY_PER_RECORD_BYTE,
     PLAIN_CALLS_SKIPPED,
     PLAIN_ROWS_MIN,
     PLAIN_SHARE_MIN,
@@ -115,7 +116,8 @@ def _too_much(rows: pa.Table) -> StorageError:
     size = pc.binary_length(rows.column("value"))[0].as_py() or 0
     return StorageError(
         f"the record {source}/{partition}/{offset} of {size:,} bytes alone needs more memory than there is",
-        hint="Raise `limits.memory_bytes` in penstock.yaml to about 150 times that size, for this run at least.",
+        hint=f"Raise `limits.memory_bytes` in penstock.yaml to about {MEMORY_PER_RECORD_BYTE} times that size, "
+        "for this run at least.",
     )
 
 
