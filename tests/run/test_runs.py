@@ -9,10 +9,12 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+import pyarrow.parquet as pq
 import pytest
 
 import penstock
-from penstock.errors import DeclarationError, RuleStopped, SourceLost, UsageError
+from penstock.errors import DeclarationError, LakeCorrupt, RuleStopped, SourceLost, StorageError, UsageError
+from penstock.sources.push import PushLogSource
 from pipelines import cases
 
 if TYPE_CHECKING:
@@ -334,3 +336,39 @@ def test_sigterm_stops_cleanly_and_the_next_run_goes_on(folder: Path) -> None:
 
 def _rows(folder: Path) -> int:
     return penstock.open(folder).sql("select count(*) as n from silver.ticks").to_pylist()[0]["n"]
+
+
+def test_damage_that_a_correction_comes_upon_is_named(folder: Path) -> None:
+    """Silver is read by a query then, which would say something of its own."""
+    (folder / "incoming" / "1.ndjson").write_text("".join(tick(second, 1.5 + second) for second in range(0, 600, 20)))
+    penstock.open(folder).run(once=True)
+    [path] = (folder / "lake" / "silver" / "ticks").glob("*/*.parquet")
+    group = pq.read_metadata(path).row_group(0)
+    column = next(group.column(at) for at in range(group.num_columns) if group.column(at).path_in_schema == "price")
+    content = bytearray(path.read_bytes())
+    content[column.data_page_offset + column.total_compressed_size // 2] ^= 1
+    path.write_bytes(content)
+    (folder / "incoming" / "2.ndjson").write_text(tick(31, 7.0))
+    with pytest.raises(LakeCorrupt, match="silver/ticks"):
+        penstock.open(folder).run(once=True)
+
+
+@pytest.mark.parametrize("step", ["choose_incarnation", "_gold_keepers"])
+def test_a_source_is_closed_when_the_opening_fails(folder: Path, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = folder / "pipelines" / "ticks.yaml"
+    path.write_text(PIPELINE.replace("files: {path: incoming}", "push: {}\n  format: json"))
+    closed: list[PushLogSource] = []
+    close = PushLogSource.close
+
+    def closing(self: PushLogSource) -> None:
+        closed.append(self)
+        close(self)
+
+    def fail(*_: object, **__: object) -> None:
+        raise StorageError("the disk had a bad moment")
+
+    monkeypatch.setattr(PushLogSource, "close", closing)
+    monkeypatch.setattr(f"penstock.run.opening.{step}", fail)
+    with pytest.raises(StorageError, match="bad moment"):
+        penstock.open(folder).run(once=True)
+    assert len(closed) == 1

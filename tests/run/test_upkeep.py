@@ -62,8 +62,10 @@ def test_what_went_wrong_in_a_merge_is_raised_by_the_next_look(
 
     def look_on(upkeep: Upkeep) -> None:
         with upkeep:
-            while True:
-                upkeep.after_bronze()
+            upkeep.after_bronze()
+            upkeep._under_way["bronze"].exception(60)
+            upkeep.after_bronze()
+            pytest.fail("nobody noticed")
 
     with pytest.raises(LakeCorrupt, match="bronze is damaged"):
         look_on(upkeep_of(keep))
