@@ -10,10 +10,10 @@ SECONDS_MAX ?= 600
 LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test integration kills weeks fuzz bench docs golden lock clean
+.PHONY: help setup demo check test integration kills weeks fuzz bench kafka-up s3-up down docs golden lock clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.ready ## Set up .venv with the locked dependencies (other targets do this too)
 
@@ -52,6 +52,15 @@ fuzz: setup ## Look for bytes that break a parser, guided by coverage (TARGET=na
 
 bench: setup ## Measure this machine, beside a bare script of the same shape
 	$(BIN)/penstock bench --against benchmarks/bare_shape.py
+
+kafka-up: setup ## Start a real Kafka broker on a free port, and print what reaches it (Java 17 and Maven fetch it once)
+	@$(BIN)/python -m tools.servers up kafka
+
+s3-up: setup ## Start a real S3 server on a free port, and print what reaches it (Go builds it once)
+	@$(BIN)/python -m tools.servers up s3
+
+down: setup ## Stop the servers that kafka-up and s3-up started, and delete their data
+	@$(BIN)/python -m tools.servers down
 
 docs: setup ## Write the generated reference pages again
 	$(BIN)/python tools/reference.py
