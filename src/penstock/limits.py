@@ -402,3 +402,9 @@ PREPARED_ROWS_MAX = 100_000
 
 PREPARED_QUERIES_MAX = 64
 """Queries that an engine keeps planned; those used longest ago are planned again."""
+
+SPARK_PLANS_KEPT = 4
+"""Plans that a worker keeps compiled, and the driver on their way to the workers: one for each set of pins in use."""
+
+SPARK_TASK_FAILURES_MAX = 4
+"""Times a task may fail before its job does, where Spark's master does not say: Spark's own number on a cluster."""

@@ -28,6 +28,8 @@ class Settings:
 
     lake: str = "lake"
     engine: str = "embedded"
+    spark_master: str = ""
+    spark_options: str = ""
     threads: int = 1
     memory_bytes: int = limits.MEMORY_BYTES_MAX
     record_bytes_max: int = limits.RECORD_BYTES_MAX
@@ -111,11 +113,24 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "engine",
         "choice",
-        "What computes: `embedded` is DuckDB and Arrow in this process.",
-        "engine: embedded",
+        "What computes: `embedded` is DuckDB and Arrow in this process, `spark` a Spark cluster.",
+        "engine: spark",
         "`embedded`",
-        choices=("embedded",),
-        later=("spark",),
+        choices=("embedded", "spark"),
+    ),
+    Setting(
+        "spark_master",
+        "text",
+        "The Spark master: `local[N]`, `spark://HOST:PORT`, `k8s://...`, `yarn`.",
+        "spark_master: spark://10.0.0.5:7077",
+        "what `spark-submit` says, else this machine's processors",
+    ),
+    Setting(
+        "spark_options",
+        "text",
+        "Spark's own settings, `name=value` with commas between them.",
+        "spark_options: spark.executor.memory=4g,spark.executor.cores=2",
+        "none",
     ),
     Setting("threads", "count", "Threads the engine uses.", "threads: 4", "one per processor", 1, 1024),
     Setting(

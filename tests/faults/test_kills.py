@@ -23,14 +23,14 @@ TOOL = Path(__file__).parents[2] / "tools" / "kills.py"
 KILLS = 60
 LOSSY = """
 import runpy, sys
-from dataclasses import replace
 from faults import forks
 from penstock.run import restart
 from_bronze = restart.batch_from_bronze
 
-def lossy(tables, number):
-    batch = from_bronze(tables, number)
-    return replace(batch, records=batch.records.slice(1))
+def lossy(tables, deriver, number):
+    batch = from_bronze(tables, deriver, number)
+    batch.work._rows = batch.work._rows.slice(1)
+    return batch
 
 restart.batch_from_bronze = lossy
 sys.argv = sys.argv[1:]

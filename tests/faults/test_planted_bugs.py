@@ -15,13 +15,14 @@ import pytest
 
 import penstock
 from faults import powerloss, world
+from penstock.engines.outcome import Events
 from penstock.errors import Fenced, InvariantBroken, LakeCorrupt, PenstockError, SourceLost, StorageError
 from penstock.lake import vacuum
 from penstock.lake.manifest import TableManifest
 from penstock.lake.table import Table
 from penstock.plan.gold import GoldPlan
 from penstock.run import duplicates, protocol, restart, service
-from penstock.run.duplicates import Duplicates, Verdict
+from penstock.run.duplicates import Duplicates
 from penstock.run.gold import GoldKeeper
 from penstock.run.protocol import BatchProtocol
 from penstock.run.windows import OpenWindows
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import pyarrow as pa
+
+    from penstock.engines.contract import Verdict
 
 EVENTS = 160
 
@@ -169,13 +172,13 @@ def test_an_ack_before_the_commit(folder: Path, plant: Callable[..., None]) -> N
 
 
 def test_a_lost_reject(folder: Path, acknowledged: dict[int, bytes], plant: Callable[..., None]) -> None:
-    settle = protocol.settle
+    settle = Events.settle
 
     def lossy(*arguments: Any, **options: Any) -> Any:
         outcome = settle(*arguments, **options)
         return replace(outcome, rejects=outcome.rejects.slice(1))
 
-    plant(protocol, "settle", lossy)
+    plant(Events, "settle", lossy)
     world.run(folder)
     assert 1 in laws(folder)
 
@@ -264,9 +267,10 @@ def test_a_batch_that_is_not_derived_again(
 ) -> None:
     from_bronze = restart.batch_from_bronze
 
-    def empty(tables: Any, number: int) -> Any:
-        batch = from_bronze(tables, number)
-        return replace(batch, records=batch.records.slice(0, 0))
+    def empty(tables: Any, deriver: Any, number: int) -> Any:
+        batch = from_bronze(tables, deriver, number)
+        batch.work._rows = batch.work._rows.slice(0, 0)
+        return batch
 
     with pytest.raises(Stopped):
         world.run(folder, after_step=crash_after("bronze", 2))

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.run.duplicates import Duplicates, PlacedKeys, Verdict, first_of_each
+from penstock.engines.contract import PlacedKeys, Verdict
+from penstock.run.duplicates import Duplicates, first_of_each
 from penstock.run.keys import BloomFilter, KeyBlock, KeyIndex, order_of
 
 if TYPE_CHECKING:

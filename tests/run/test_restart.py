@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from unittest.mock import Mock
 
 import pyarrow as pa
 import pytest
 
 from lake.lakes import open_lake, owned
+from penstock.engines.embedded.deriving import EmbeddedDeriver
 from penstock.errors import LakeCorrupt
 from penstock.lake import layout, log
 from penstock.lake.contracts import Contracts
@@ -51,6 +53,11 @@ def commit(tables: PipelineTables, batch: int, ranges: tuple[Range, ...], offset
     tables.bronze.commit(tables.writer, batch=batch, add=tables.bronze.write(rows), txns=txns)
 
 
+def deriver_of(tables: PipelineTables) -> EmbeddedDeriver:
+    """One that only reads bronze."""
+    return EmbeddedDeriver(Mock(), Mock(bronze=tables.bronze))
+
+
 def test_ranges_without_records_are_no_drain_and_a_drain_is_one(tables: PipelineTables) -> None:
     sparse = (Range(1, 0, 0, 9), Range(1, 3, 0, 4))
     empty = (Range(1, 0, 9, 20),)
@@ -58,10 +65,10 @@ def test_ranges_without_records_are_no_drain_and_a_drain_is_one(tables: Pipeline
     commit(tables, 2, empty)
     commit(tables, 3, ())
     commit(tables, 4, (Range(1, 0, 20, 21),), offsets=(20,))
-    found = [batch_from_bronze(tables, number) for number in (1, 2, 3, 4)]
+    found = [batch_from_bronze(tables, deriver_of(tables), number) for number in (1, 2, 3, 4)]
     assert [batch.ranges for batch in found] == [sparse, empty, (), (Range(1, 0, 20, 21),)]
     assert [batch.is_drain for batch in found] == [False, False, True, False]
-    assert [batch.records.num_rows for batch in found] == [2, 0, 0, 1]
+    assert [batch.work.records for batch in found] == [2, 0, 0, 1]
 
 
 def test_ranges_are_found_behind_upkeep_and_a_checkpoint(tables: PipelineTables) -> None:
@@ -69,7 +76,7 @@ def test_ranges_are_found_behind_upkeep_and_a_checkpoint(tables: PipelineTables)
     commit(tables, 2, (Range(1, 0, 4, 9),))
     tables.bronze.checkpoint()
     tables.bronze.commit(tables.writer, batch=None)
-    assert batch_from_bronze(tables, 2).ranges == (Range(1, 0, 4, 9),)
+    assert batch_from_bronze(tables, deriver_of(tables), 2).ranges == (Range(1, 0, 4, 9),)
 
 
 def test_a_batch_whose_log_entry_is_gone_is_told(tables: PipelineTables) -> None:
@@ -78,4 +85,4 @@ def test_a_batch_whose_log_entry_is_gone_is_told(tables: PipelineTables) -> None
     version = tables.bronze.checkpoint()
     tables.bronze.storage.delete(log.entry_path(tables.bronze.name, version))
     with pytest.raises(LakeCorrupt, match="the log entry of batch 2 is gone"):
-        batch_from_bronze(tables, 2)
+        batch_from_bronze(tables, deriver_of(tables), 2)

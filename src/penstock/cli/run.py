@@ -17,6 +17,7 @@ from penstock.cli.session import Session, json_option, pass_session
 from penstock.cli.signals import stop_on_signals
 from penstock.errors import PenstockError
 from penstock.ops.running import severity
+from penstock.settings import BY_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +34,9 @@ HEADERS = ("pipeline", "batches", "records", "accepted", "quarantined", "duplica
 @click.option("--keep-open", is_flag=True, help="With --once: leave open windows open.")
 @click.option("--batch-rows", type=click.IntRange(1), help="Records in one batch, at most.")
 @click.option("--new-incarnation", is_flag=True, help="Accept a source that is not the one the lake knows.")
+@click.option("--engine", type=click.Choice(BY_NAME["engine"].choices), help="What computes, for this run.")
+@click.option("--master", metavar="URL", help="With --engine spark: the master, as spark-submit knows it.")
+@click.option("--conf", "conf", multiple=True, metavar="NAME=VALUE", help="A setting of Spark's; may be repeated.")
 @json_option
 @pass_session
 def command(
@@ -42,6 +46,9 @@ def command(
     keep_open: bool,
     batch_rows: int | None,
     new_incarnation: bool,
+    engine: str | None,
+    master: str | None,
+    conf: tuple[str, ...],
     as_json: bool,
 ) -> int:
     """Run pipelines (all, or those named), for ever or with --once until everything there is has been absorbed.
@@ -53,8 +60,10 @@ def command(
     Examples:
       penstock -C shop run --once
       penstock -C shop run ticks --batch-rows 500000
+      penstock -C shop run --once --engine spark --master "local[4]"
     """
-    project = session.project()
+    given = {"engine": engine, "spark_master": master, "spark_options": ",".join(conf) or None}
+    project = session.with_settings({name: value for name, value in given.items() if value is not None}).project()
     stop = threading.Event()
     with _Follower() as (progress, tell), stop_on_signals(stop, tell):
         outcome = project.run_outcome(

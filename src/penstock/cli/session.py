@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import click
@@ -20,6 +20,10 @@ class Session:
 
     folder: Path
     settings: Mapping[str, str] = field(default_factory=dict)
+
+    def with_settings(self, settings: Mapping[str, str]) -> Session:
+        """The same call with further settings, which a command has flags of its own for."""
+        return replace(self, settings={**self.settings, **settings})
 
     def project(self) -> Project:
         """The project in the folder, with every file read.

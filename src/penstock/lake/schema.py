@@ -16,3 +16,9 @@ def _plain(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_struct(kind):
         return pa.struct([pa.field(child.name, _plain(child.type), child.nullable) for child in kind])
     return kind
+
+
+def align(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The columns of `schema` that `rows` has, in the schema's order and types."""
+    fields = [item for item in schema if item.name in rows.schema.names]
+    return rows.select([item.name for item in fields]).cast(pa.schema(fields))

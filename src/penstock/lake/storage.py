@@ -27,7 +27,7 @@ import pyarrow as pa
 from penstock.errors import Fenced, StorageError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from contextlib import AbstractContextManager
 
 LOCK_FOLDER = "_penstock/locks"
@@ -50,6 +50,14 @@ class Storage(Protocol):
     Every method raises `StorageError` when the disk is full, read-only or denies access. "Durable" means: survives
     power loss from the moment the call returns. What a failed call left behind is never under the final name.
     """
+
+    @property
+    def location(self) -> str:
+        """Where it is, as `opening.open_storage` takes it in another process."""
+
+    @property
+    def options(self) -> Mapping[str, str]:
+        """What else `open_storage` needs; holds secrets."""
 
     @property
     def state_folder(self) -> Path:
@@ -148,6 +156,14 @@ class LocalStorage:
     def local_path(self, path: str) -> str:
         """The path in the file system."""
         return os.path.join(self.root, path) if path else str(self.root)
+
+    @property
+    def location(self) -> str:
+        return str(self.root)
+
+    @property
+    def options(self) -> Mapping[str, str]:
+        return {}
 
     @property
     def state_folder(self) -> Path:

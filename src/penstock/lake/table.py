@@ -14,6 +14,8 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
 from penstock.errors import (
     Fenced,
     InvariantBroken,
@@ -44,8 +46,6 @@ from penstock.model.columns import batch_txn, nonce_txn, writer_txn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-
-    import pyarrow as pa
 
     from penstock.lake.fence import Writer
     from penstock.lake.storage import Storage
@@ -191,6 +191,16 @@ class Table:
         """
         live = self.files() if files is None else files
         return read_files(self.storage, self.spec, live, columns=columns, batches=batches, condition=condition)
+
+    def batch(self, number: int, files: Iterable[DataFile] | None = None) -> pa.Table:
+        """The rows of one batch, without the partition column; of these `files` instead of all live ones.
+
+        Raises:
+            LakeCorrupt: as `read` does.
+        """
+        pieces = list(self.read(batches=(number, number), files=files))
+        rows = pa.concat_tables(pieces) if pieces else self.schema.empty_table()
+        return rows.drop_columns(list(self.spec.partition_columns))
 
     def verify(self, files: Iterable[DataFile], *, pages: bool = True) -> None:
         """Check sizes, footers, row counts and unless `pages` is false every page's checksum.

@@ -43,6 +43,27 @@ class BatchCounts:
     rules: tuple[tuple[str, int], ...] = ()
     overflows: tuple[tuple[str, int], ...] = ()
 
+    def __add__(self, other: BatchCounts) -> BatchCounts:
+        """The counts of both together."""
+        return BatchCounts(
+            records=self.records + other.records,
+            events=self.events + other.events,
+            accepted=self.accepted + other.accepted,
+            quarantined=self.quarantined + other.quarantined,
+            duplicate=self.duplicate + other.duplicate,
+            skipped=self.skipped + other.skipped,
+            flagged=self.flagged + other.flagged,
+            rules=_merged(self.rules, other.rules),
+            overflows=_merged(self.overflows, other.overflows),
+        )
+
+
+def _merged(left: tuple[tuple[str, int], ...], right: tuple[tuple[str, int], ...]) -> tuple[tuple[str, int], ...]:
+    totals = dict(left)
+    for name, rows in right:
+        totals[name] = totals.get(name, 0) + rows
+    return tuple(sorted(totals.items()))
+
 
 @dataclass(frozen=True)
 class LedgerRow:

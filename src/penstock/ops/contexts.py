@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
 import os
 from contextlib import ExitStack, contextmanager
-from functools import cache
-from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from penstock.declare import load_pipeline
 from penstock.declare.compare import compare
 from penstock.engines.embedded.engine import EmbeddedEngine
+from penstock.engines.version import refine_version
 from penstock.errors import DeclarationError, check
 from penstock.run.context import Clock, PipelineContext, SystemClock, no_step
 from penstock.scratch import ScratchFolder
@@ -21,24 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from penstock.engines.contract import Engine
     from penstock.lake.lake import Lake
     from penstock.model.pipeline import Pipeline
     from penstock.settings import Settings
-
-REFINE_PACKAGES = ("penstock.plan", "penstock.engines.embedded", "penstock.model")
-"""Packages whose code decides what a record becomes."""
-
-
-@cache
-def refine_version() -> int:
-    """A 63-bit digest of the code that refines records and of the version of DuckDB that runs it."""
-    digest = hashlib.sha256(importlib.metadata.version("duckdb").encode())
-    for package in REFINE_PACKAGES:
-        for file in sorted(files(package).iterdir(), key=lambda file: file.name):
-            if file.name.endswith(".py"):
-                digest.update(f"{package}/{file.name}\0".encode())
-                digest.update(file.read_bytes())
-    return int.from_bytes(digest.digest()[:8], "big") >> 1
 
 
 def parser(file: str, environment: Mapping[str, str]) -> Callable[[str], Pipeline]:
@@ -75,13 +58,10 @@ def contexts(
     check(bool(pipelines), "contexts for no pipeline")
     with ExitStack() as stack:
         scratch = stack.enter_context(ScratchFolder())
+        made_engine = _engines(settings, stack)
         made = []
         for pipeline in pipelines:
-            engine = EmbeddedEngine(
-                threads=settings.threads,
-                memory_bytes=settings.memory_bytes // len(pipelines),
-                spill_folder=scratch,
-            )
+            engine = made_engine(settings.memory_bytes // len(pipelines), scratch)
             stack.callback(engine.close)
             made.append(
                 PipelineContext(
@@ -99,3 +79,20 @@ def contexts(
                 )
             )
         yield tuple(made)
+
+
+def _engines(settings: Settings, stack: ExitStack) -> Callable[[int, Path], Engine]:
+    """What makes an engine with so much memory and a folder to spill to. Spark is one session for all of them."""
+
+    def embedded(memory_bytes: int, spill_folder: Path) -> Engine:
+        return EmbeddedEngine(threads=settings.threads, memory_bytes=memory_bytes, spill_folder=spill_folder)
+
+    if settings.engine == "embedded":
+        return embedded
+    from penstock.engines.spark.session import Session, parse_options  # noqa: PLC0415 - an extra, and slow to import
+
+    session = Session(settings.spark_master or None, parse_options(settings.spark_options), settings.threads)
+    stack.callback(session.close)
+    from penstock.engines.spark.engine import SparkEngine  # noqa: PLC0415 - only once Spark is known to be there
+
+    return lambda memory_bytes, spill_folder: SparkEngine(session, embedded(memory_bytes, spill_folder))

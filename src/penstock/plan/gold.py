@@ -63,6 +63,11 @@ class GoldPlan:
     windows: ExactWindows | LocalWindows
     reads: tuple[str, ...]
 
+    @property
+    def rows_sql(self) -> str:
+        """What new rows come to: their partials, or where there are none the windows they touch."""
+        return self.partial_sql if self.mergeable else self.window_sql
+
     def window_end(self, start: int) -> int:
         """The end of the window that starts at `start`; of another instant, of the last window begun by then."""
         return self.windows.window_end(start)

@@ -6,14 +6,13 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from penstock.model.batch import BatchCounts
-
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from penstock.engines.contract import Engine
     from penstock.lake.lake import Lake
+    from penstock.model.batch import BatchCounts
     from penstock.model.finding import Finding
     from penstock.model.pipeline import Pipeline
     from penstock.settings import Settings
@@ -97,25 +96,3 @@ class RunSummary:
     seconds: float
     reports: tuple[str, ...] = ()
     step_seconds: tuple[tuple[str, float], ...] = ()
-
-
-def add_counts(left: BatchCounts, right: BatchCounts) -> BatchCounts:
-    """The counts of two batches together."""
-
-    def merged(a: tuple[tuple[str, int], ...], b: tuple[tuple[str, int], ...]) -> tuple[tuple[str, int], ...]:
-        totals = dict(a)
-        for name, rows in b:
-            totals[name] = totals.get(name, 0) + rows
-        return tuple(sorted(totals.items()))
-
-    return BatchCounts(
-        records=left.records + right.records,
-        events=left.events + right.events,
-        accepted=left.accepted + right.accepted,
-        quarantined=left.quarantined + right.quarantined,
-        duplicate=left.duplicate + right.duplicate,
-        skipped=left.skipped + right.skipped,
-        flagged=left.flagged + right.flagged,
-        rules=merged(left.rules, right.rules),
-        overflows=merged(left.overflows, right.overflows),
-    )

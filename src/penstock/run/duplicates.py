@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from penstock.engines.contract import Verdict
 from penstock.run.keys import KeyBlock, KeyIndex, order_of
 
 if TYPE_CHECKING:
@@ -22,46 +22,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    LoadBucket = Callable[[int], Iterator["PlacedKeys"]]
+    from penstock.engines.contract import PlacedKeys
 
-
-@dataclass(frozen=True)
-class PlacedKeys:
-    """Keys of events with their full places: arrays of one length, in (place, index) order."""
-
-    bucket: NDArray[np.int64]
-    high: NDArray[np.uint64]
-    low: NDArray[np.uint64]
-    source: NDArray[np.int32]
-    partition: NDArray[np.int32]
-    offset: NDArray[np.int64]
-    index: NDArray[np.int32]
-
-    def __len__(self) -> int:
-        return len(self.high)
-
-    def take(self, rows: NDArray[np.intp]) -> PlacedKeys:
-        """The keys at `rows`."""
-        return PlacedKeys(
-            self.bucket[rows],
-            self.high[rows],
-            self.low[rows],
-            self.source[rows],
-            self.partition[rows],
-            self.offset[rows],
-            self.index[rows],
-        )
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """`accepted[i]` says whether event i won; the winner arrays name, for the others, who did (0 for the accepted)."""
-
-    accepted: NDArray[np.bool_]
-    winner_source: NDArray[np.int32]
-    winner_partition: NDArray[np.int32]
-    winner_offset: NDArray[np.int64]
-    winner_index: NDArray[np.int32]
+    LoadBucket = Callable[[int], Iterator[PlacedKeys]]
 
 
 class Duplicates:

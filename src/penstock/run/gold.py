@@ -14,9 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from penstock.lake.schema import align
 from penstock.model.columns import BATCH, WINDOW_START, closed_until_txn
 from penstock.run.goldkeys import GoldKeys
-from penstock.run.rows import align, has_partner, micros
+from penstock.run.rows import has_partner, micros
 from penstock.run.windows import ALWAYS, ClosedWindows, OpenWindows
 
 if TYPE_CHECKING:
@@ -87,11 +88,12 @@ class GoldKeeper:
 
     # -- one batch ----------------------------------------------------------------------------------------------------
 
-    def change(self, batch: int, rows: pa.Table, closed_until: int | None) -> GoldChange:
-        """Absorb a batch's silver rows and advance `closed_until`; silver must hold the batch already."""
+    def change(self, batch: int, rows: pa.Table | None, closed_until: int | None) -> GoldChange:
+        """Absorb a batch and advance `closed_until`; silver must hold the batch already. `rows` is what `plan.rows_sql`
+        makes of its silver rows; None without any."""
         change = GoldChange()
         first_open = None if self.closed_until is None else self.plan.first_window_start(self.closed_until)
-        if rows.num_rows:
+        if rows is not None:
             self._absorb(change, batch, rows, first_open)
         if closed_until is not None and (self.closed_until is None or closed_until > self.closed_until):
             self._close(change, batch, first_open, self.plan.first_window_start(closed_until))
@@ -105,20 +107,13 @@ class GoldKeeper:
         return None if last is None else self.plan.last_window_end(last)
 
     def _absorb(self, change: GoldChange, batch: int, rows: pa.Table, first_open: int | None) -> None:
-        if self.plan.mergeable:
-            partials = self._engine.query(self.plan.partial_sql, {"rows": rows})
-            touched = partials
-        else:
-            partials = None
-            touched = self._engine.query(self.plan.window_sql, {"rows": rows})
         if first_open is not None:
-            late = touched.filter(pc.less(touched[WINDOW_START], micros(first_open)))
+            late = rows.filter(pc.less(rows[WINDOW_START], micros(first_open)))
             if late.num_rows:
                 self._correct(change, batch, late)
-            if partials is not None:
-                partials = partials.filter(pc.greater_equal(partials[WINDOW_START], micros(first_open)))
-        if partials is not None:
-            self._open.add(partials)
+            rows = rows.filter(pc.greater_equal(rows[WINDOW_START], micros(first_open)))
+        if self.plan.mergeable:
+            self._open.add(rows)
 
     def _close(self, change: GoldChange, batch: int, first_open: int | None, next_open: int) -> None:
         """Finish the windows that start in [first_open, next_open)."""

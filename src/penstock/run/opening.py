@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from penstock.engines.contract import Job
 from penstock.lake import layout
 from penstock.lake.contracts import Contracts
 from penstock.lake.fence import take_over
@@ -98,13 +99,27 @@ def open_pipeline(context: PipelineContext, options: RunOptions, report: Callabl
             source, incarnation = _open_source(context, manifest, contracts, writer, opened, options)
             on_failure.callback(source.close)
             source.resume(tables.position(incarnation), tables.fingerprints(incarnation))
+        job = Job(
+            pipeline=pipeline,
+            folder=context.folder,
+            settings=context.settings,
+            lake=lake,
+            writer=writer,
+            source=source,
+            incarnation=incarnation,
+            bronze=tables.bronze,
+            rejects=tables.rejects,
+            silver=tables.silver,
+            golds=plan.golds,
+            refine_version=context.refine_version,
+        )
         protocol = BatchProtocol(
             tables=tables,
             gold=_gold_keepers(plan, tables, context),
             plans=plans,
             references=references,
             duplicates=_duplicates(plan, tables, context),
-            engine=context.engine,
+            deriver=context.engine.deriver(job),
             clock=context.clock,
             after_step=context.after_step,
         )

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-
+from penstock.errors import SourceLost
 from penstock.limits import BATCH_ROWS_MIN, BATCH_SECONDS_TARGET
-from penstock.model.columns import INGESTED_AT, OFFSET, PARTITION, SOURCE, TIMESTAMP
 from penstock.run.protocol import Batch
-from penstock.run.rows import micros
 from penstock.sources.contract import Bounds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from penstock.engines.contract import Deriver
     from penstock.model.position import Range
     from penstock.run.context import Clock
     from penstock.sources.contract import Source
@@ -37,45 +35,46 @@ class BatchSize:
 
 
 class Poller:
-    """Reads the source from a position on; the position moves with every batch and is bronze's after its commit."""
+    """Plans batches from a position on; the position moves with every batch and is bronze's after its commit."""
 
     def __init__(
-        self, source: Source, incarnation: int, position: dict[int, int], size: BatchSize, bytes_max: int, clock: Clock
+        self, source: Source, deriver: Deriver, position: dict[int, int], size: BatchSize, bytes_max: int, clock: Clock
     ) -> None:
         self.source = source
         self.position = position
         self.size = size
-        self._incarnation = incarnation
+        self._deriver = deriver
         self._bytes_max = bytes_max
         self._clock = clock
 
     def poll(self, number: int) -> Batch | None:
         """The next batch, or None when there is nothing new now."""
-        ranges = self.source.plan(self.position, Bounds(self.size.rows, self._bytes_max))
-        if not ranges:
+        shares = self._plan()
+        if not shares:
             return None
-        records = as_bronze(self.source.read(ranges), self._incarnation, self._clock.now())
+        work = self._deriver.from_source(number, shares, self._clock.now())
+        ranges = sorted(item for share in shares for item in share)
         self.position = self.position | {item.partition: item.end for item in ranges}
-        return Batch(number, joined(ranges), records, self.source.fingerprint(self.position))
+        return Batch(number, joined(ranges), work, self.source.fingerprint(self.position))
 
-
-def as_bronze(records: pa.Table, incarnation: int, now: int) -> pa.Table:
-    """Records as a source gives them, as bronze columns; what has no time of ingestion gets `now` (microseconds)."""
-    ingested = records["ingested_at"]
-    if ingested.null_count:
-        ingested = ingested.fill_null(micros(now))
-    return pa.table(
-        {
-            SOURCE: pa.repeat(pa.scalar(incarnation, pa.int32()), records.num_rows),
-            PARTITION: records["partition"],
-            OFFSET: records["offset"],
-            TIMESTAMP: records["timestamp"],
-            INGESTED_AT: ingested,
-            "key": records["key"],
-            "value": records["value"],
-            "headers": records["headers"],
-        }
-    )
+    def _plan(self) -> list[tuple[Range, ...]]:
+        """The ranges of each share of the next batch, one behind the other."""
+        count = self._deriver.shares
+        bounds = Bounds(-(-self.size.rows // count), -(-self._bytes_max // count))
+        position = dict(self.position)
+        shares: list[tuple[Range, ...]] = []
+        for _ in range(count):
+            try:
+                ranges = self.source.plan(position, bounds)
+            except SourceLost:
+                if not shares:
+                    raise
+                break  # what lies before the loss comes first; the next plan meets it again
+            if not ranges:
+                break
+            shares.append(ranges)
+            position |= {item.partition: item.end for item in ranges}
+        return shares
 
 
 def joined(ranges: Sequence[Range]) -> tuple[Range, ...]:

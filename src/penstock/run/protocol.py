@@ -15,12 +15,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-
 from penstock.errors import check
 from penstock.model.batch import BatchCounts, LedgerRow, Pins
 from penstock.model.columns import (
-    BATCH,
     batch_txn,
     contract_pin,
     fingerprint_txn,
@@ -28,16 +25,18 @@ from penstock.model.columns import (
     reference_pin,
     refine_pin,
 )
-from penstock.run.outcome import Outcome, settle
-from penstock.run.rows import align, same_rows
+from penstock.run.rows import same_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from concurrent.futures import Future
 
-    from penstock.engines.contract import Engine
+    import pyarrow as pa
+
+    from penstock.engines.contract import Deriver, Refined, Settled, Work
     from penstock.lake.table import DataFile, Table
     from penstock.model.position import Range
+    from penstock.plan.gold import GoldPlan
     from penstock.run.context import Clock
     from penstock.run.duplicates import Duplicates
     from penstock.run.gold import GoldKeeper
@@ -49,14 +48,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Batch:
-    """Batch `number`: its ranges and its bronze rows (without `_batch` and the partition column).
+    """Batch `number`: its ranges, and its records in the engine's hands.
 
     A batch without ranges is a *drain*: it closes every window (decisions/0002).
     """
 
     number: int
     ranges: tuple[Range, ...]
-    records: pa.Table
+    work: Work
     fingerprints: Mapping[int, int] = field(default_factory=dict)
 
     @property
@@ -87,7 +86,7 @@ class BatchProtocol:
         plans: Plans,
         references: ReferenceKeeper,
         duplicates: Duplicates | None,
-        engine: Engine,
+        deriver: Deriver,
         clock: Clock,
         after_step: Callable[[str, int], None],
     ) -> None:
@@ -99,18 +98,15 @@ class BatchProtocol:
         self._plans = plans
         self._references = references
         self._duplicates = duplicates
-        self._engine = engine
+        self.deriver = deriver
         self._clock = clock
         self._after_step = after_step
 
     def commit_bronze(self, batch: Batch, journal: Journal, forget: Callable[[], None]) -> Journal:
         """Steps 2 and 3. The batch is defined by bronze's commit and by nothing else."""
         bronze, number = self.tables.bronze, batch.number
-        add: list[DataFile] = []
         with journal.step("bronze write"):
-            if batch.records.num_rows:
-                stamp = pa.repeat(pa.scalar(number, pa.int64()), batch.records.num_rows)
-                add = bronze.write(align(batch.records.append_column(BATCH, stamp), bronze.schema))
+            add = batch.work.bronze_files()
         self._after_step("bronze-written", number)
 
         # 2 bronze: the rows and the next offsets in one commit, durable when it returns
@@ -129,33 +125,32 @@ class BatchProtocol:
         self._after_step("forget", number)
         return journal
 
-    def refine(self, batch: Batch, pins: Pins, journal: Journal) -> pa.Table:
+    def refine(self, batch: Batch, pins: Pins, journal: Journal) -> Refined:
         """Step 4: the batch's events, a pure function of its bronze rows and the pins. Nothing is committed."""
         with journal.step("refine"):
             references = self._references.tables(pins.references)
-            events = self._engine.refine(self._plans.plan(pins).refine, batch.records, references)
+            refined = batch.work.refine(self._plans.plan(pins), references)
         self._after_step("refine", batch.number)
-        return events
+        return refined
 
     def absorb(
         self,
         batch: Batch,
-        events: pa.Table,
+        refined: Refined,
         pins: Pins,
         journal: Journal,
         bronze: Future[Journal] | None = None,
         before: Future[None] | None = None,
-    ) -> Outcome:
+    ) -> Settled:
         """Steps 5 and 6 for a batch that silver lacks. `bronze` ends when the batch is durable there, `before` when the
         batch before it is in the ledger."""
         silver, number = self.tables.silver, batch.number
-        columns = tuple(name for name, _ in self._plans.plan(pins).silver_columns)
+        refined.refuse_stopped()
         with journal.step("duplicates"):
-            outcome = settle(
-                number, batch.records, events, self._duplicates, contract=pins.contract, silver_columns=columns
-            )
+            verdict = None if self._duplicates is None else self._duplicates.settle(refined.keys())
+            settled = refined.settle(verdict, pins.contract)
         with journal.step("silver write"):
-            files = self._write(silver, outcome.silver)
+            files = settled.silver_files()
         self._after_step("silver-written", number)
         if bronze is not None:
             journal.merge(bronze.result())
@@ -163,7 +158,7 @@ class BatchProtocol:
         # 5 rejects: never before silver N-1, which the call for N-1 has committed; nothing to write, no commit
         self._check_next(silver, number)
         with journal.step("rejects"):
-            self._commit_rejects(number, outcome.rejects, pins, journal)
+            self._commit_rejects(number, settled.reject_files(), pins, journal)
         self._after_step("rejects", number)
 
         # 6 silver: every N, even without rows; from here on N is derived. Not while N-1 is on its way to the ledger: a
@@ -175,18 +170,19 @@ class BatchProtocol:
         journal.committed(silver, files, version)
         self._after_step("silver", number)
 
-        return outcome
+        return settled
 
     def aggregate(
         self,
         batch: Batch,
-        silver: pa.Table,
+        windows: Callable[[GoldPlan], pa.Table],
         counts: BatchCounts,
         event_time_max: int | None,
         pins: Pins,
         journal: Journal,
     ) -> BatchCounts:
-        """Steps 7 and 8 for the batch that silver has absorbed last; `silver` holds its accepted rows."""
+        """Steps 7 and 8 for the batch that silver has absorbed last; `windows` makes of its accepted rows what
+        `GoldPlan.rows_sql` does."""
         number = batch.number
         self._advance(batch, event_time_max, pins)
         overflows: dict[str, int] = {}
@@ -196,7 +192,8 @@ class BatchProtocol:
             if keeper.absorbed >= number:
                 continue
             with journal.step("gold"):
-                change = keeper.change(number, silver, self.progress.closed_until)
+                rows = windows(keeper.plan) if counts.accepted else None
+                change = keeper.change(number, rows, self.progress.closed_until)
                 overflows.update(change.overflows)
                 if change:
                     files, version = keeper.commit(self._writer, number, change)
@@ -224,21 +221,17 @@ class BatchProtocol:
         at = self.tables.batch_of(table)
         check(at == number - 1, f"{table.name} is at batch {at}: batch {number} cannot follow")
 
-    def _write(self, table: Table, rows: pa.Table) -> list[DataFile]:
-        return table.write(align(rows, table.schema)) if rows.num_rows else []
-
-    def _commit_rejects(self, number: int, rows: pa.Table, pins: Pins, journal: Journal) -> None:
+    def _commit_rejects(self, number: int, files: list[DataFile], pins: Pins, journal: Journal) -> None:
         """Commit rejects N; where a crash left a provisional rejects N that differs, replace it in one commit."""
         table = self.tables.rejects
         batch: int | None = number
         remove: list[DataFile] = []
         if (table.txn(batch_txn(self._pipeline)) or 0) >= number:
-            if same_rows(self.tables.rows_of_batch(table, number), rows, table.schema):
+            if same_rows(table.batch(number), table.batch(number, files), table.schema):
                 return
             batch, remove = None, self.tables.files_of_batch(table, number)
-        elif not rows.num_rows:
+        elif not files:
             return
-        files = self._write(table, rows)
         txns = self._pin_txns(pins)
         version = table.commit(self._writer, batch=batch, add=files, remove=remove, txns=txns).version
         journal.committed(table, files, version)

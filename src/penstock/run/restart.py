@@ -7,16 +7,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from penstock.model.columns import BATCH, PLACE, closed_until_txn
+from penstock.engines.outcome import recount
+from penstock.model.columns import closed_until_txn
 from penstock.run.journal import Journal
-from penstock.run.outcome import recount
 from penstock.run.protocol import Batch
 from penstock.run.rows import latest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import pyarrow as pa
+
+    from penstock.engines.contract import Deriver, Engine
     from penstock.model.batch import BatchCounts, Pins
+    from penstock.plan.gold import GoldPlan
     from penstock.run.context import Clock
     from penstock.run.protocol import BatchProtocol
     from penstock.run.tables import PipelineTables
@@ -26,6 +30,7 @@ def catch_up(
     protocol: BatchProtocol,
     pins: Callable[[], Pins],
     event_time: str,
+    engine: Engine,
     clock: Clock,
     done: Callable[[int, BatchCounts], None],
 ) -> int:
@@ -44,22 +49,27 @@ def catch_up(
 
     for number in range(in_ledger + 1, in_silver + 1):  # silver is there, gold or the ledger is not
         journal = Journal(clock, recovered=True)
-        batch = batch_from_bronze(tables, number)
+        batch = batch_from_bronze(tables, protocol.deriver, number)
         silver_pins = tables.pins(tables.silver) or pins()
-        events = protocol.refine(batch, silver_pins, journal)
-        silver = tables.rows_of_batch(tables.silver, number)
-        counts = recount(batch.records, events, silver, tables.rows_of_batch(tables.rejects, number))
-        counts = protocol.aggregate(batch, silver, counts, latest(silver[event_time]), silver_pins, journal)
+        refined = protocol.refine(batch, silver_pins, journal)
+        silver = tables.silver.batch(number)
+        rejects = tables.rejects.batch(number)
+        counts = recount(refined.records, refined.events, refined.skipped, silver, rejects)
+
+        def windows(plan: GoldPlan, silver: pa.Table = silver) -> pa.Table:
+            return engine.query(plan.rows_sql, {"rows": silver})
+
+        counts = protocol.aggregate(batch, windows, counts, latest(silver[event_time]), silver_pins, journal)
         done(number, counts)
 
     for number in range(in_silver + 1, in_bronze + 1):  # only bronze is there, and perhaps a provisional rejects
         journal = Journal(clock, recovered=True)
-        batch = batch_from_bronze(tables, number)
+        batch = batch_from_bronze(tables, protocol.deriver, number)
         provisional = tables.pins(tables.rejects) if tables.batch_of(tables.rejects) >= number else None
         batch_pins = provisional or pins()
-        events = protocol.refine(batch, batch_pins, journal)
-        found = protocol.absorb(batch, events, batch_pins, journal)
-        counts = protocol.aggregate(batch, found.silver, found.counts, found.event_time_max, batch_pins, journal)
+        refined = protocol.refine(batch, batch_pins, journal)
+        found = protocol.absorb(batch, refined, batch_pins, journal)
+        counts = protocol.aggregate(batch, found.windows, found.counts, found.event_time_max, batch_pins, journal)
         done(number, counts)
     return in_bronze
 
@@ -86,7 +96,7 @@ def load_gold(protocol: BatchProtocol, in_ledger: int) -> None:
             keeper.load(in_ledger, recorded.closed_until if recorded else None)
 
 
-def batch_from_bronze(tables: PipelineTables, number: int) -> Batch:
+def batch_from_bronze(tables: PipelineTables, deriver: Deriver, number: int) -> Batch:
     """Batch `number`, which the ledger lacks, as bronze committed it."""
-    records = tables.rows_of_batch(tables.bronze, number).sort_by([(name, "ascending") for name in PLACE])
-    return Batch(number, tables.ranges(number), records.drop_columns([BATCH]))
+    ranges = tables.ranges(number)
+    return Batch(number, ranges, deriver.from_bronze(number) if ranges else deriver.without_records(number))

@@ -8,18 +8,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from penstock.lake.schema import align
 from penstock.model.columns import INDEX, PLACE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
-
-
-def align(rows: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The columns of `schema` that `rows` has, in the schema's order and types."""
-    fields = [item for item in schema if item.name in rows.schema.names]
-    return rows.select([item.name for item in fields]).cast(pa.schema(fields))
 
 
 def micros(value: int) -> pa.Scalar:

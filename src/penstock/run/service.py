@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from penstock.limits import IDLE_WAIT_SECONDS
 from penstock.model.batch import BatchCounts
-from penstock.run.context import BatchDone, PipelineContext, RunOptions, RunSummary, add_counts
+from penstock.run.context import BatchDone, PipelineContext, RunOptions, RunSummary
 from penstock.run.journal import Journal
 from penstock.run.opening import Opened, open_pipeline
 from penstock.run.polling import BatchSize, Poller
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
 
-    from penstock.run.outcome import Outcome
+    from penstock.engines.contract import Settled
 
 __all__ = ["BatchDone", "PipelineContext", "RunOptions", "RunSummary", "run_pipeline"]
 
@@ -56,7 +56,7 @@ def run_pipeline(
 class _UnderWay:
     """A batch on its way: when silver has it, and when the ledger has it."""
 
-    absorbed: Future[Outcome]
+    absorbed: Future[Settled]
     aggregated: Future[None]
 
 
@@ -87,13 +87,15 @@ class _Loop:
 
     def run(self) -> RunSummary:
         silver = self._context.pipeline.silver
-        done = catch_up(self._protocol, self._opened.pins, silver.event_time, self._clock, self._recovered)
+        done = catch_up(
+            self._protocol, self._opened.pins, silver.event_time, self._context.engine, self._clock, self._recovered
+        )
         tables = self._protocol.tables
         settings, options = self._context.settings, self._options
         self._size = BatchSize(options.batch_rows or settings.batch_rows_max, fixed=options.batch_rows is not None)
         self._poller = Poller(
             self._opened.source,
-            self._opened.incarnation,
+            self._protocol.deriver,
             tables.position(self._opened.incarnation),
             self._size,
             options.batch_bytes or settings.batch_bytes_max,
@@ -141,7 +143,7 @@ class _Loop:
         if pending is not None:
             pending.aggregated.result()
         if self._options.once and not self._options.keep_open and not self._stop.is_set() and self._has_open_windows():
-            drain = Batch(number, (), self._protocol.tables.bronze.schema.empty_table())
+            drain = Batch(number, (), self._protocol.deriver.without_records(number))
             self._start(drain, self._clock.monotonic(), None).aggregated.result()
 
     def _start(self, batch: Batch, started: float, before: _UnderWay | None) -> _UnderWay:
@@ -149,24 +151,24 @@ class _Loop:
         journal = Journal(self._clock)
         journal.add_seconds("read", self._clock.monotonic() - started)
         position = dict(self._poller.position)
+        pins = self._opened.pins()
         bronze = self._bronze_thread.submit(self._bronze, batch, position, self._last_bronze)
         self._last_bronze = bronze
-        pins = self._opened.pins()
-        events = self._protocol.refine(batch, pins, journal)
+        refined = self._protocol.refine(batch, pins, journal)
         if before is not None:
             before.absorbed.result()
         aggregated_before = before.aggregated if before is not None else None
 
-        def absorb() -> Outcome:
-            outcome = self._protocol.absorb(batch, events, pins, journal, bronze, aggregated_before)
+        def absorb() -> Settled:
+            settled = self._protocol.absorb(batch, refined, pins, journal, bronze, aggregated_before)
             self._upkeep.after_silver()
-            return outcome
+            return settled
 
         absorbed = self._absorb_thread.submit(absorb)
 
         def aggregate() -> None:
             found = absorbed.result()
-            counts = self._protocol.aggregate(batch, found.silver, found.counts, found.event_time_max, pins, journal)
+            counts = self._protocol.aggregate(batch, found.windows, found.counts, found.event_time_max, pins, journal)
             self._upkeep.after_batch(batch.number)
             self._finished(batch, counts, journal, self._clock.monotonic() - started)
 
@@ -181,7 +183,7 @@ class _Loop:
         return journal
 
     def _finished(self, batch: Batch, counts: BatchCounts, journal: Journal, seconds: float) -> None:
-        self._size.took(batch.records.num_rows, seconds)
+        self._size.took(batch.work.records, seconds)
         for step, taken in journal.seconds.items():
             self._step_seconds[step] = self._step_seconds.get(step, 0.0) + taken
         self._count(batch.number, counts, seconds)
@@ -192,7 +194,7 @@ class _Loop:
 
     def _count(self, number: int, counts: BatchCounts, seconds: float) -> None:
         self._batches += 1
-        self._counts = add_counts(self._counts, counts)
+        self._counts += counts
         self._progress(BatchDone(self._context.pipeline.name, number, counts, seconds, self._waiting))
 
     def _idle(self) -> None:
@@ -202,7 +204,7 @@ class _Loop:
 
     def _pace(self, batch: Batch, started: float) -> None:
         """Let small batches fill: no two start within the minimal interval, unless there is enough for a full one."""
-        if self._options.once or batch.records.num_rows >= self._size.rows:
+        if self._options.once or batch.work.records >= self._size.rows:
             return
         left = self._context.settings.batch_interval_min_ms / 1000 - (self._clock.monotonic() - started)
         if left > 0:

@@ -6,19 +6,18 @@ from typing import TYPE_CHECKING
 
 import pyarrow.compute as pc
 
+from penstock.engines.outcome import placed_keys
 from penstock.lake.reading import Condition
 from penstock.model.columns import INDEX, PLACE
-from penstock.run.outcome import placed_keys
 from penstock.run.rows import micros
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from penstock.engines.contract import Engine
+    from penstock.engines.contract import Engine, PlacedKeys
     from penstock.lake.table import Table
     from penstock.model.pipeline import Silver
     from penstock.plan.nouns import RefinePlan
-    from penstock.run.duplicates import PlacedKeys
 
 
 class SilverKeys:

@@ -6,8 +6,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-
 from penstock.errors import LakeCorrupt, SourceLost
 from penstock.model.batch import Pins
 from penstock.model.columns import (
@@ -102,12 +100,6 @@ class PipelineTables:
             if place is not None:
                 found.append(Range(*place, before.get(name, 0), end))
         return tuple(sorted(found))
-
-    def rows_of_batch(self, table: Table, batch: int) -> pa.Table:
-        """A batch's rows, without the partition column."""
-        pieces = list(table.read(batches=(batch, batch)))
-        rows = pa.concat_tables(pieces) if pieces else table.schema.empty_table()
-        return rows.drop_columns(list(table.spec.partition_columns))
 
     def files_of_batch(self, table: Table, batch: int) -> list[DataFile]:
         """The files that hold rows of this batch only."""

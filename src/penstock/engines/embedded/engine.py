@@ -13,6 +13,7 @@ import duckdb
 import pyarrow as pa
 from duckdb.func import FunctionNullHandling, PythonUDFType
 
+from penstock.engines.embedded.deriving import EmbeddedDeriver
 from penstock.engines.embedded.prepared import PreparedQueries
 from penstock.engines.embedded.refining import Refining
 from penstock.errors import QueryError, StorageError
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from penstock.engines.contract import Relation
+    from penstock.engines.contract import Job, Relation
     from penstock.plan.nouns import RefinePlan
 
 
@@ -90,6 +91,9 @@ class EmbeddedEngine:
                         null_handling=FunctionNullHandling.SPECIAL,
                     )
                     self._functions.add(function.name)
+
+    def deriver(self, job: Job) -> EmbeddedDeriver:
+        return EmbeddedDeriver(self, job)
 
     def close(self) -> None:
         self._pool.shutdown()

@@ -1,0 +1,42 @@
+"""Spark as an engine: queries run in the driver, as in the embedded engine; batches are derived by executors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from penstock.engines.spark.deriving import SparkDeriver
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pyarrow as pa
+
+    from penstock.engines.contract import Engine, Job, Relation
+    from penstock.engines.spark.session import Session
+    from penstock.plan.nouns import RefinePlan
+
+
+class SparkEngine:
+    """See `Engine`. `local` runs the queries that windows, duplicates and types need: over small tables."""
+
+    def __init__(self, session: Session, local: Engine) -> None:
+        self._session = session
+        self._local = local
+
+    def refine(self, plan: RefinePlan, records: pa.Table, references: Mapping[str, pa.Table]) -> pa.Table:
+        return self._local.refine(plan, records, references)
+
+    def query(self, sql: str, relations: Mapping[str, Relation]) -> pa.Table:
+        return self._local.query(sql, relations)
+
+    def schema(self, sql: str, relations: Mapping[str, pa.Schema]) -> pa.Schema:
+        return self._local.schema(sql, relations)
+
+    def register(self, plan: RefinePlan) -> None:
+        self._local.register(plan)
+
+    def deriver(self, job: Job) -> SparkDeriver:
+        return SparkDeriver(self._session, self._local, job)
+
+    def close(self) -> None:
+        self._local.close()

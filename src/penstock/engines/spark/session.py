@@ -1,0 +1,194 @@
+"""The Spark context of this process: found or started, and what is missing for that explained."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from penstock.errors import PenstockError, TransientError, UsageError
+from penstock.limits import SPARK_TASK_FAILURES_MAX
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from pyspark import SparkContext
+    from pyspark.core.broadcast import Broadcast
+
+SPARK_VERSION = "4.2"
+JAVA_VERSION = 17
+LOCAL_ADDRESS = "127.0.0.1"
+REASON_LENGTH_MAX = 500
+DRIVER_MEMORY = "1g"
+"""Java's heap in the driver: it only schedules."""
+
+
+class Session:
+    """One Spark context, shared by the pipelines of a process. `run` may be called from several threads at once."""
+
+    def __init__(self, master: str | None, options: Mapping[str, str], threads: int) -> None:
+        _require_package()
+        self._log: Path | None = None
+        self._failed = False
+        if "PYSPARK_GATEWAY_PORT" in os.environ:  # spark-submit has started Java already
+            self._context = _context(master, options, threads)
+            return
+        _require_java()
+        descriptor, name = tempfile.mkstemp(prefix="penstock-spark-", suffix=".log")
+        self._log = Path(name)
+        with _errors_go_to(descriptor):
+            self._context = _context(master, options, threads)
+
+    @property
+    def parallelism(self) -> int:
+        """How many shares are worked on at once: the cores of all executors."""
+        return max(1, int(self._context.defaultParallelism))
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the executors run in this machine's own process, and so see its files."""
+        return str(self._context.master).startswith("local")
+
+    def broadcast(self, value: object) -> Broadcast[Any]:
+        """A value that each worker loads once."""
+        return self._context.broadcast(value)
+
+    def run(self, stage: Callable[[Iterable[Any]], Iterable[Any]], shares: Sequence[object]) -> list[Any]:
+        """What `stage` gives for each share, in their order; each share is a task of its own.
+
+        Raises:
+            PenstockError: what a worker returned instead of a result.
+            TransientError: Spark gave up on a task; with what it says of the last attempt.
+        """
+        try:
+            results = self._context.parallelize(shares, len(shares)).mapPartitions(stage).collect()
+        except Exception as error:  # of py4j and pyspark, which have no common type
+            self._failed = True
+            raise self._explained(error) from error
+        for result in results:
+            if isinstance(result, PenstockError):
+                raise result
+        return results
+
+    def _explained(self, error: Exception) -> TransientError:
+        where = "Spark's own log" if self._log is None else f"Spark's log, {self._log},"
+        return TransientError(
+            f"Spark gave up on a task: {_reason(error)}",
+            hint=f"Run again: what was acknowledged is in bronze. {where} tells more.",
+        )
+
+    def close(self) -> None:
+        """End the context and with it the executors and Java. Its log goes too, unless something failed."""
+        self._context.stop()
+        if self._log is not None and not self._failed:
+            self._log.unlink(missing_ok=True)
+
+
+def parse_options(text: str) -> dict[str, str]:
+    """Spark's settings from `name=value,name=value`; a comma followed by no `name=` belongs to the value before.
+
+    Raises:
+        UsageError: a part is not of that shape.
+    """
+    options = {}
+    for part in re.split(r",(?=\s*[\w.-]+=)", text) if text.strip() else []:
+        name, equals, value = part.strip().partition("=")
+        if not equals or not name.startswith("spark."):
+            raise UsageError(
+                f"spark_options: {part.strip()!r} is not a Spark setting", hint="Write `spark.executor.memory=4g`."
+            )
+        options[name] = value
+    return options
+
+
+def _context(master: str | None, options: Mapping[str, str], threads: int) -> SparkContext:
+    from pyspark import SparkConf, SparkContext  # noqa: PLC0415 - an extra
+
+    defaults = {
+        "spark.app.name": "penstock",
+        "spark.log.level": "ERROR",
+        "spark.scheduler.mode": "FAIR",
+        "spark.python.worker.reuse": "true",
+    }
+    first = SparkConf(loadDefaults=False).setAll([("spark.ui.showConsoleProgress", "false"), *options.items()])
+    if not first.contains("spark.driver.memory"):
+        first.set("spark.driver.memory", DRIVER_MEMORY)  # only Java's start can take it
+    SparkContext._ensure_initialized(conf=first)
+    conf = SparkConf().setAll([*options.items()])  # knows what spark-submit and spark-defaults.conf say
+    chosen = master or conf.get("spark.master") or f"local[{threads}]"
+    local = re.fullmatch(r"local(?:\[(\d+|\*)(?:,\s*(\d+))?\])?", chosen)
+    if local is not None:
+        # Spark's own default of a local master is to give up at the first failure.
+        chosen = f"local[{local[1] or 1},{local[2] or SPARK_TASK_FAILURES_MAX}]"
+        defaults |= {
+            "spark.ui.enabled": "false",
+            "spark.driver.bindAddress": LOCAL_ADDRESS,
+            "spark.driver.host": LOCAL_ADDRESS,
+        }
+        os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
+    conf.setMaster(chosen)
+    conf.setAll([(name, value) for name, value in defaults.items() if not conf.contains(name)])
+    try:
+        return SparkContext.getOrCreate(conf)
+    except Exception as error:
+        raise UsageError(
+            f"Spark did not start with the master {chosen}: {_reason(error)}",
+            hint="Look at `spark_master` and `spark_options` in penstock.yaml, or --master and --conf.",
+        ) from error
+
+
+def _require_package() -> None:
+    try:
+        found = importlib.metadata.version("pyspark")
+    except importlib.metadata.PackageNotFoundError:
+        raise UsageError(
+            "the Spark engine needs pyspark, which is not installed", hint="Install it: pip install 'penstock[spark]'"
+        ) from None
+    if not found.startswith(f"{SPARK_VERSION}."):
+        raise UsageError(
+            f"the Spark engine needs pyspark {SPARK_VERSION}, and {found} is installed",
+            hint=f"Install it: pip install 'pyspark=={SPARK_VERSION}.*'",
+        )
+
+
+def _require_java() -> None:
+    hint = f"Install Java {JAVA_VERSION} (Debian: apt install openjdk-{JAVA_VERSION}-jre-headless) or set JAVA_HOME."
+    home = os.environ.get("JAVA_HOME")
+    program = shutil.which("java", path=os.path.join(home, "bin") if home else None)
+    if program is None:
+        where = f"in JAVA_HOME, which is {home}" if home else "on the PATH"
+        raise UsageError(f"the Spark engine needs Java {JAVA_VERSION}, and there is no java {where}", hint=hint)
+    told = subprocess.run([program, "-version"], capture_output=True, text=True, check=False).stderr
+    found = re.search(r'version "(?:1\.)?(\d+)', told)
+    if found is None or int(found[1]) < JAVA_VERSION:
+        version = found[1] if found else "an unknown version"
+        raise UsageError(f"the Spark engine needs Java {JAVA_VERSION}, and {program} is {version}", hint=hint)
+
+
+def _reason(error: Exception) -> str:
+    """The line of a failed job's message that says what was wrong: the last error of a worker or of Java."""
+    text = str(getattr(error, "java_exception", None) or error)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    told = [line for line in lines if re.match(r"[\w.]*(?:Error|Exception|Lost|Fenced)\b.*:", line)]
+    return (told or lines or [type(error).__name__])[-1][:REASON_LENGTH_MAX]
+
+
+@contextmanager
+def _errors_go_to(descriptor: int) -> Iterator[None]:
+    """What is started meanwhile writes its standard error there for ever: Java, and the workers that it starts."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        os.dup2(descriptor, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(descriptor)

@@ -1,0 +1,227 @@
+"""What runs in an executor: one share of a batch, in one of the two stages.
+
+A worker process keeps what it opened for the next share: the engine, the source, the lake's storage, compiled plans.
+Nothing here is needed later: a share may run twice, on any machine, and leaves at worst a file that nobody refers to.
+An error that means the same wherever it is met (a lost record, a broken file) goes back as a result; Spark tries again
+only what was thrown.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from penstock.engines.embedded.engine import EmbeddedEngine
+from penstock.engines.outcome import Events, as_bronze, numbered
+from penstock.engines.spark.shares import PackedKeys, Part, SettledPart, SourceShare, VerdictShare
+from penstock.engines.version import refine_version
+from penstock.errors import PenstockError, StorageError, TransientError
+from penstock.lake.lake import Lake
+from penstock.lake.layout import Kind, column_type, table_name
+from penstock.lake.manifest import TableManifest
+from penstock.lake.opening import open_storage
+from penstock.lake.parquet import write_files
+from penstock.lake.reading import read_files
+from penstock.lake.schema import align
+from penstock.limits import SPARK_PLANS_KEPT
+from penstock.model.columns import BATCH, PLACE
+from penstock.plan.compile import compile as compile_plan
+from penstock.scratch import ScratchFolder
+from penstock.sources.opening import open_source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from pyspark.core.broadcast import Broadcast
+
+    from penstock.engines.contract import Verdict
+    from penstock.engines.spark.shares import BronzeShare, Pinned, Setup
+    from penstock.lake.datafile import DataFile
+    from penstock.lake.layout import TableSpec
+    from penstock.plan.nouns import Plan
+    from penstock.sources.contract import Source
+
+
+class Stage:
+    """What Spark calls on a partition: a stage over the shares in it. Pickled with the two broadcasts."""
+
+    def __init__(self, setup: Broadcast[Setup], pinned: Broadcast[Pinned]) -> None:
+        self._setup = setup
+        self._pinned = pinned
+
+    def __call__(
+        self, shares: Iterable[SourceShare | BronzeShare | VerdictShare]
+    ) -> Iterator[Part | SettledPart | PenstockError]:
+        room = _room(self._setup.value)
+        for share in shares:
+            try:
+                yield (
+                    room.settle(share, self._pinned.value)
+                    if isinstance(share, VerdictShare)
+                    else room.refine(share, self._pinned.value)
+                )
+            except PenstockError as error:
+                if isinstance(error, TransientError):
+                    raise
+                yield error
+
+
+class Room:
+    """A pipeline as one worker process has it open."""
+
+    def __init__(self, setup: Setup) -> None:
+        if setup.refine_version != refine_version():
+            raise StorageError(
+                "the executors run another version of Penstock or DuckDB than the driver",
+                hint="Ship the driver's environment to the executors; docs/howto/spark.md says how.",
+            )
+        self._setup = setup
+        self._storage = open_storage(setup.lake, options=setup.store_options, state_folder=setup.state_folder)
+        self._scratch = _scratch()
+        self._engine = EmbeddedEngine(threads=1, memory_bytes=setup.memory_bytes, spill_folder=self._scratch)
+        self._plans: OrderedDict[str, Plan] = OrderedDict()
+        self._source: Source | None = None
+
+    # -- the first stage ----------------------------------------------------------------------------------------------
+
+    def refine(self, share: SourceShare | BronzeShare, pinned: Pinned) -> Part:
+        """Bronze rows and their events; those of a new share become a file of bronze."""
+        if isinstance(share, SourceShare):
+            records = as_bronze(self._opened_source().read(share.ranges), self._setup.incarnation, share.now)
+            files = self._write(self._setup.bronze, numbered(records, share.batch))
+        else:
+            files, records = share.files, self._from_bronze(share.batch, share.files)
+        events = self._events(records, pinned)
+        keyed = bool(pinned.pipeline.silver.key)
+        return Part(
+            bronze=files,
+            records=records.num_rows,
+            events=events.count,
+            skipped=events.skipped,
+            stopped=events.stopped(),
+            keys=PackedKeys.of(events.keys()) if keyed else None,
+            cache=self._keep(events, share.batch),
+        )
+
+    def _opened_source(self) -> Source:
+        if self._source is None:
+            setup, manifest = self._setup, None
+            if setup.pipeline.source.origin.kind == "files":
+                table = Lake(self._storage).table(table_name(Kind.MANIFESTS, setup.pipeline.name))
+                manifest = None if table is None else TableManifest(table, setup.writer)
+            self._source = open_source(
+                setup.pipeline.source,
+                pipeline=setup.pipeline.name,
+                incarnation=setup.incarnation,
+                folder=setup.folder,
+                state_folder=setup.state_folder,
+                manifest=manifest,
+                record_bytes_max=setup.settings.record_bytes_max,
+                push_bytes_max=setup.settings.push_bytes_max,
+            )
+        return self._source
+
+    def _from_bronze(self, batch: int, files: tuple[DataFile, ...]) -> pa.Table:
+        """The batch's rows of these files, as they were before they were written: in order of place."""
+        spec = self._setup.bronze
+        pieces = list(read_files(self._storage, spec, files, batches=(batch, batch)))
+        rows = pa.concat_tables(pieces) if pieces else spec.schema.empty_table()
+        rows = rows.drop_columns([BATCH, *spec.partition_columns])
+        return rows.sort_by([(name, "ascending") for name in PLACE])
+
+    def _events(self, records: pa.Table, pinned: Pinned) -> Events:
+        return Events(records, self._engine.refine(self._plan(pinned).refine, records, pinned.references))
+
+    def _plan(self, pinned: Pinned) -> Plan:
+        plan = self._plans.get(pinned.name)
+        if plan is None:
+            columns = {
+                name: {field.name: column_type(field.type) for field in rows.schema}
+                for name, rows in pinned.references.items()
+            }
+            plan = self._plans[pinned.name] = compile_plan(pinned.pipeline, columns)
+            while len(self._plans) > SPARK_PLANS_KEPT:
+                self._plans.popitem(last=False)
+        return plan
+
+    # -- the second stage ---------------------------------------------------------------------------------------------
+
+    def settle(self, share: VerdictShare, pinned: Pinned) -> SettledPart:
+        """The rows of silver and rejects, as files, and what gold needs of them."""
+        setup, part = self._setup, share.part
+        events = self._recall(part) or self._events(self._from_bronze(share.batch, part.bronze), pinned)
+        plan = self._plan(pinned)
+        self._engine.register(plan.refine)
+        columns = tuple(name for name, _ in plan.silver_columns)
+        verdict: Verdict | None = None if share.verdict is None else share.verdict.unpacked()
+        outcome = events.settle(share.batch, verdict, contract=share.contract, silver_columns=columns)
+        windows = {}
+        if outcome.silver.num_rows:
+            windows = {name: self._engine.query(sql, {"rows": outcome.silver}) for name, sql in setup.windows}
+        return SettledPart(
+            silver=self._write(setup.silver, outcome.silver),
+            rejects=self._write(setup.rejects, outcome.rejects),
+            counts=outcome.counts,
+            event_time_max=outcome.event_time_max,
+            windows=windows,
+        )
+
+    def _write(self, spec: TableSpec, rows: pa.Table) -> tuple[DataFile, ...]:
+        if not rows.num_rows:
+            return ()
+        return tuple(write_files(self._storage, spec.name, spec, align(rows, spec.schema)))
+
+    # -- between the stages -------------------------------------------------------------------------------------------
+
+    def _keep(self, events: Events, batch: int) -> str | None:
+        """Put the events where the second stage finds them, in whichever process of this machine it runs. None where
+        the disk does not take them: then they are derived again."""
+        path = self._scratch / f"{batch}-{os.urandom(8).hex()}.arrow"
+        refined = events.refined.combine_chunks()
+        try:
+            for name, table in (("events", refined), ("records", events.records.combine_chunks())):
+                with pa.OSFile(f"{path}.{name}", "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+                    writer.write_table(table)
+        except OSError:
+            return None
+        return str(path)
+
+    def _recall(self, part: Part) -> Events | None:
+        """What the first stage left on this machine, if it is there."""
+        if part.cache is None:
+            return None
+        try:
+            refined, records = (_mapped(f"{part.cache}.{name}") for name in ("events", "records"))
+        except (OSError, pa.ArrowInvalid):
+            return None
+        return Events(records, refined)
+
+
+def _mapped(path: str) -> pa.Table:
+    """The table in a file, as its pages; the file's name is gone afterwards, the pages stay as long as the table."""
+    with pa.memory_map(path) as file:
+        table = pa.ipc.open_file(file).read_all()
+    os.unlink(path)
+    return table
+
+
+_rooms: OrderedDict[str, Room] = OrderedDict()
+_folders: list[ScratchFolder] = []
+
+
+def _room(setup: Setup) -> Room:
+    """The pipeline as this process has it open. One that was opened anew since is let go of."""
+    room = _rooms.get(setup.name)
+    if room is None:
+        room = _rooms[setup.name] = Room(setup)
+    return room
+
+
+def _scratch() -> Path:
+    if not _folders:
+        _folders.append(ScratchFolder())
+    return _folders[0].path
