@@ -379,6 +379,37 @@ log entries are kept: a writer that slept longer must not mistake a cleaned entr
 if LOG_KEPT_SECONDS_MIN < 2 * REFRESH_TRUST_SECONDS:
     raise AssertionError("the next log entry must stay while one look at it is trusted")
 
+OBJECT_TRIES_MAX = 8
+"""Attempts at one request to an object store: with the pauses between them some 11 seconds, in which a store that is
+restarted or asks to slow down comes back."""
+
+OBJECT_RETRY_SECONDS = 0.1
+"""Pause before the second attempt; doubled each time."""
+
+OBJECT_RETRY_SECONDS_MAX = 4.0
+"""The longest pause between two attempts."""
+
+OBJECT_REQUEST_SECONDS_MAX = 30
+"""A request to an object store that is not answered by then has failed."""
+
+OBJECT_CONNECT_SECONDS_MAX = 5
+"""A connection to an object store that is not made by then has failed."""
+
+OBJECT_TAIL_BYTES = 1 * MIB
+"""Of an object that is opened so much of its end is fetched: footers, and small files whole, in one request."""
+
+OBJECT_READ_BYTES = 4 * MIB
+"""The least that is fetched of an object at once; a request costs as much time as some megabytes."""
+
+OBJECT_PART_BYTES = 16 * MIB
+"""Objects larger than this are uploaded in parts of this size, several at once; each is in memory meanwhile."""
+
+OBJECT_SIZES_KEPT = 1_000
+"""Objects of which it is remembered that they were put: those of some batches, which are about to be committed."""
+
+OBJECT_ENDS_KEPT = 32
+"""Objects whose ends a query keeps: DuckDB opens a file several times."""
+
 REFINE_ROWS_MAX = 100_000
 """Records in one slice of the refine step; a longer batch goes through it in several."""
 

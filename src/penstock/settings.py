@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from penstock import limits
@@ -27,6 +27,13 @@ class Settings:
     """Settings as resolved. Bytes, rows, days and milliseconds as the names say; `lake` is a path or URI as written."""
 
     lake: str = "lake"
+    state: str = ".penstock/state"
+    storage_endpoint: str = ""
+    storage_region: str = ""
+    storage_allow_http: str = ""
+    storage_access_key_id: str = field(default="", repr=False)
+    storage_secret_access_key: str = field(default="", repr=False)
+    storage_session_token: str = field(default="", repr=False)
     engine: str = "embedded"
     spark_master: str = ""
     spark_options: str = ""
@@ -44,7 +51,10 @@ class Settings:
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting. `kind` is text, choice, count or bytes; `default_text` is what the reference page says."""
+    """One setting. `kind` is text, choice, secret, count or bytes; `default_text` is what the reference page says.
+
+    A secret has no flag, and stands in the file as `${NAME}` only. `section` is the file's part a setting is in.
+    """
 
     name: str
     kind: str
@@ -55,10 +65,12 @@ class Setting:
     maximum: int = 2**53
     choices: tuple[str, ...] = ()
     later: tuple[str, ...] = ()
+    section: str = ""
 
     @property
     def flag(self) -> str:
-        return "--" + self.name.replace("_", "-")
+        """Its flag; "" for a secret: everybody on the machine can read a command line."""
+        return "" if self.kind == "secret" else "--" + self.name.replace("_", "-")
 
     @property
     def environment_name(self) -> str:
@@ -67,13 +79,15 @@ class Setting:
     @property
     def file_key(self) -> str:
         """Where it stands in `penstock.yaml`, keys joined by dots."""
+        if self.section:
+            return f"{self.section}.{self.name.removeprefix(self.section + '_')}"
         return self.name if self.kind in ("text", "choice") else f"limits.{self.name}"
 
     @property
     def places(self) -> tuple[str, ...]:
         """Every place that is searched, first one first, in words."""
         return (
-            f"the flag {self.flag}",
+            *((f"the flag {self.flag}",) if self.flag else ()),
             f"the environment variable {self.environment_name}",
             f"`{self.file_key}` in {PROJECT_FILE}",
             "the default",
@@ -86,7 +100,7 @@ class Setting:
             ValueError: it is none; the message says what is wrong with it.
         """
         text = text.strip()
-        if self.kind == "text":
+        if self.kind in ("text", "secret"):
             if not text or "\0" in text:
                 raise ValueError("it must not be empty")
             return text
@@ -106,9 +120,65 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "lake",
         "text",
-        "Where the tables are: a folder, relative to the project's.",
+        "Where the tables are: a folder, relative to the project's, or a URI (`s3://bucket/prefix`).",
         "lake: /var/lib/penstock/shop",
         "`lake`",
+    ),
+    Setting(
+        "state",
+        "text",
+        "With a lake in a store: the folder of this machine for push logs and locks, relative to the project's.",
+        "state: /var/lib/penstock/state",
+        "`.penstock/state`",
+    ),
+    Setting(
+        "storage_endpoint",
+        "text",
+        "Where the store answers; `AWS_ENDPOINT_URL` says the same.",
+        "endpoint: https://minio.example.com",
+        "AWS",
+        section="storage",
+    ),
+    Setting(
+        "storage_region",
+        "text",
+        "The bucket's region; `AWS_REGION` says the same.",
+        "region: eu-central-1",
+        "`us-east-1`",
+        section="storage",
+    ),
+    Setting(
+        "storage_allow_http",
+        "choice",
+        "Whether the endpoint may be unencrypted; `AWS_ALLOW_HTTP` says the same.",
+        "allow_http: false",
+        "`false`",
+        choices=("true", "false"),
+        section="storage",
+    ),
+    Setting(
+        "storage_access_key_id",
+        "secret",
+        "Who asks; `AWS_ACCESS_KEY_ID` says the same.",
+        'access_key_id: "${SHOP_KEY_ID}"',
+        "the machine's role",
+        section="storage",
+    ),
+    Setting(
+        "storage_secret_access_key",
+        "secret",
+        "The key's secret; `AWS_SECRET_ACCESS_KEY` says the same.",
+        'secret_access_key: "${SHOP_KEY}"',
+        "the machine's role",
+        section="storage",
+    ),
+    Setting(
+        "storage_session_token",
+        "secret",
+        "The token of a temporary key; `AWS_SESSION_TOKEN` says the same.",
+        'session_token: "${SHOP_TOKEN}"',
+        "none",
+        section="storage",
     ),
     Setting(
         "engine",
@@ -283,8 +353,8 @@ def find(
 
 def describe(setting: Setting, origin: str) -> str:
     """The place a value came from, in words."""
-    flag, environment, file, default = setting.places
-    return {"flag": flag, "environment": environment, "file": file}.get(origin, default)
+    environment, file, default = setting.places[-3:]
+    return {"flag": setting.places[0], "environment": environment, "file": file}.get(origin, default)
 
 
 def parse_count(text: str) -> int:

@@ -17,7 +17,7 @@ from penstock.declare.project import load_project
 from penstock.errors import DeclarationError, UsageError
 from penstock.lake.cuts import cut
 from penstock.lake.lake import Lake
-from penstock.lake.storage import LocalStorage
+from penstock.lake.opening import is_uri, open_storage, store_options
 from penstock.limits import TRACE_ROWS_MAX
 from penstock.model.position import Place
 from penstock.ops import cases, facts, maintaining, running, simulation
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from penstock.declare.project import LoadedProject
     from penstock.declare.testfile import PipelineTest
     from penstock.lake.maintenance import Rewritten, Vacuumed
+    from penstock.lake.storage import Storage
     from penstock.lake.table import Table
     from penstock.model.finding import Finding
     from penstock.model.pipeline import Pipeline
@@ -74,11 +75,6 @@ def open_project(folder: str | os.PathLike[str], settings: Mapping[str, object] 
     wrong = tuple(finding for finding in loaded.findings if finding.code in ("no-project", "bad-setting"))
     if wrong:
         raise DeclarationError(wrong)
-    if "://" in loaded.settings.lake:
-        raise UsageError(
-            f"lake: {loaded.settings.lake} is a URI, and this version keeps the lake in a local folder",
-            hint="Write a path, for example `lake: lake`.",
-        )
     return Project(path, loaded)
 
 
@@ -91,7 +87,7 @@ class Project:
     def __init__(self, folder: Path, loaded: LoadedProject) -> None:
         self.folder = folder
         self._loaded = loaded
-        self.lake = Lake(LocalStorage(folder / loaded.settings.lake))
+        self.lake = Lake(_storage(folder, loaded.settings))
 
     @property
     def settings(self) -> Settings:
@@ -260,9 +256,10 @@ class Project:
             LakeCorrupt: with `verify`, a file is not what was written.
         """
         moment, pipeline = parse_as_of(None if as_of is None else str(as_of))
-        relations = catalog(cut(self.lake, moment, pipeline), self.lake.storage)
+        storage = self.lake.storage
+        relations = catalog(cut(self.lake, moment, pipeline), storage)
         bounds = QueryBounds(memory_bytes=self.settings.memory_bytes, threads=self.settings.threads)
-        return query(sql, relations, verify=verify, bounds=bounds)
+        return query(sql, relations, verify=verify, bounds=bounds, filesystem=storage.filesystem)
 
     def sql(self, sql: str, *, as_of: str | int | None = None, verify: bool = False, as_: Frame = "arrow") -> Any:
         """The result of one SELECT as a pyarrow.Table, or as a pandas or polars frame. See `query`."""
@@ -417,6 +414,13 @@ class Project:
             raise UsageError(f"there is no table {name}", hint=_nearest(name, known, "tables"))
         found.refresh()
         return found
+
+
+def _storage(folder: Path, settings: Settings) -> Storage:
+    if not is_uri(settings.lake):
+        return open_storage(str(folder / settings.lake), options={}, state_folder="")
+    options = store_options(settings.lake, settings, os.environ)
+    return open_storage(settings.lake, options=options, state_folder=folder / settings.state)
 
 
 def _nearest(name: str, known: Mapping[str, object], what: str) -> str:

@@ -279,6 +279,7 @@ TESTED_ELSEWHERE = {
     "no-project": "test_declare_project",
     "unreadable": "test_declare_project",
     "bad-setting": "test_declare_project",
+    "secret-in-file": "test_declare_project",
     "duplicate-pipeline": "test_declare_project",
     "duplicate-table": "test_declare_project",
     "reference-differs": "test_declare_project",

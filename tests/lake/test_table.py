@@ -284,7 +284,7 @@ def test_a_file_with_columns_of_another_table_is_corrupt(tmp_path: Path) -> None
 def test_a_handle_tells_of_the_version_it_knows_and_of_no_later_one(tmp_path: Path) -> None:
     """A rival's entry, which nobody has made durable yet, must not get into a checkpoint."""
     writer, [table] = owned(open_lake(tmp_path), SPEC)
-    handle = Handle.open(table.storage.uri(SPEC.name), SPEC.name)
+    handle = Handle.open(table.storage, SPEC.name)
     for batch in (1, 2):
         table.commit(writer, batch=batch, add=table.write(bronze_rows(batch)))
     handle.advance(table.version - 1)

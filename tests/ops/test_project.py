@@ -60,8 +60,8 @@ def test_settings_are_arguments(tmp_path):
         penstock.open(tmp_path / "shop", threats=3)
     with pytest.raises(errors.UsageError):
         penstock.open(tmp_path / "shop", threads="many")
-    with pytest.raises(errors.UsageError, match="URI"):
-        penstock.open(tmp_path / "shop", lake="s3://bucket/lake")
+    with pytest.raises(errors.UsageError, match="no place"):
+        penstock.open(tmp_path / "shop", lake="ftp://bucket/lake")
     with pytest.raises(errors.UsageError, match="penstock init"):
         penstock.open(tmp_path / "nothing")
 

@@ -15,9 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from penstock.lake.datafile import DataFile, Statistics
+from penstock.lake.storage import LocalStorage
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import BinaryIO
 
     from penstock.lake.layout import TableSpec
 
@@ -62,6 +64,9 @@ class PlainTable:
     def path(self, file: DataFile) -> str:
         return str(self.root / self.name / file.path)
 
+    def open(self, file: DataFile) -> BinaryIO:
+        return open(self.path(file), "rb")
+
     def append(self, rows: pa.Table, **positions: int) -> None:
         """Add rows as one file; columns that are missing are null."""
         added = [self.write(rows)] if rows.num_rows else []
@@ -105,6 +110,7 @@ class PlainLake:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.storage = LocalStorage(root)
         self.held: dict[str, PlainTable] = {}
 
     def create(self, spec: TableSpec) -> PlainTable:

@@ -115,7 +115,7 @@ def penstock(ctx: click.Context, /, folder: str, no_color: bool, **settings: str
     ctx.obj = Session(Path(folder), {name: value for name, value in settings.items() if value is not None})
 
 
-for _setting in reversed(SETTINGS):
+for _setting in reversed([setting for setting in SETTINGS if setting.flag]):
     click.option(
         _setting.flag,
         _setting.name,

@@ -53,6 +53,7 @@ CODES: dict[str, str] = {
     "variable-not-allowed": "`${...}` stands outside a connection setting.",
     "variable-malformed": "`${...}` does not name a variable.",
     "variable-missing": "The variable is not set.",
+    "secret-in-file": "A secret stands in the file instead of a variable's name.",
     # meaning
     "conflicting-fields": "Two fields exclude each other.",
     "option-without-use": "An option has no effect where it stands.",

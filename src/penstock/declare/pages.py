@@ -53,7 +53,7 @@ DURATIONS_TEXT = (
 
 VARIABLES_TEXT = (
     "`${NAME}` stands for the environment variable in connection settings: the source's options, the "
-    "`file` of a reference, the `lake` of a project. Elsewhere it is a finding."
+    "`file` of a reference, the `lake` and `storage` of a project. Elsewhere it is a finding."
 )
 
 YAML_TEXT = (
@@ -95,7 +95,12 @@ def declaration_page() -> str:
 def project_page() -> str:
     head = ("in the file", "flag", "environment", "default")
     rows: list[tuple[str, ...]] = [
-        (f"`{setting.file_key}`", f"`{setting.flag}`", f"`{setting.environment_name}`", setting.default_text)
+        (
+            f"`{setting.file_key}`",
+            f"`{setting.flag}`" if setting.flag else "none",
+            f"`{setting.environment_name}`",
+            setting.default_text,
+        )
         for setting in SETTINGS
     ]
     return f"{sections_page('The project file', PROJECT)}\n## Names of settings\n\n{table(head, rows)}"

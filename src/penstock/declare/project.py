@@ -10,7 +10,7 @@ from penstock.declare.locating import locate
 from penstock.declare.pipeline import Loaded, load_pipeline
 from penstock.declare.reading import decode, read
 from penstock.declare.report import Report
-from penstock.declare.shapes import TEXT_SHAPE
+from penstock.declare.shapes import SECRET_SHAPE, TEXT_SHAPE
 from penstock.declare.spec import Field, Parsed, Reading, Section
 from penstock.declare.testfile import PipelineTest, load_test_file
 from penstock.limits import DECLARATION_BYTES_MAX, TEST_FILES_MAX
@@ -30,14 +30,27 @@ LIMITS_KEY = "limits"
 
 def setting_field(setting: Setting) -> Field[str]:
     """The field of `penstock.yaml` that a setting has; its value stays text, which `settings` reads."""
-    return Field(
-        setting.name, TEXT_SHAPE, setting.doc, setting.example, setting.default_text, connection=setting.name == "lake"
-    )
+    shape = SECRET_SHAPE if setting.kind == "secret" else TEXT_SHAPE
+    connection = setting.name == "lake" or setting.section == STORAGE_KEY
+    name = setting.file_key.rpartition(".")[2]
+    return Field(name, shape, setting.doc, setting.example, setting.default_text, connection=connection)
 
 
-TOP_FIELDS = tuple(setting_field(setting) for setting in SETTINGS if "." not in setting.file_key)
-LIMIT_FIELDS = tuple(setting_field(setting) for setting in SETTINGS if "." in setting.file_key)
-LIMITS = Section("limits", "limits", "What is bounded, and how often things happen.", LIMIT_FIELDS)
+STORAGE_KEY = "storage"
+
+TOP_FIELDS = {setting: setting_field(setting) for setting in SETTINGS if "." not in setting.file_key}
+LIMIT_FIELDS = {setting: setting_field(setting) for setting in SETTINGS if setting.file_key.startswith(LIMITS_KEY)}
+STORAGE_FIELDS = {setting: setting_field(setting) for setting in SETTINGS if setting.section == STORAGE_KEY}
+LIMITS = Section("limits", "limits", "What is bounded, and how often things happen.", tuple(LIMIT_FIELDS.values()))
+STORAGE = Section(
+    "storage",
+    "the store",
+    "How to reach the store that the lake is in. What stands here goes before the environment's `AWS_...` names.",
+    tuple(STORAGE_FIELDS.values()),
+)
+STORAGE_FIELD = Field(
+    STORAGE_KEY, Record(STORAGE), "How to reach the lake's store.", "storage:\n  region: eu-central-1"
+)
 LIMITS_FIELD = Field(LIMITS_KEY, Record(LIMITS), "Bounds and cadences.", "limits:\n  threads: 2")
 SERVERS = Field("servers", TEXT_SHAPE, "Everything runs in one process for now.", later=True)
 PROJECT = Section(
@@ -45,7 +58,7 @@ PROJECT = Section(
     "a project",
     f"The settings of a project, in `{PROJECT_FILE}`. Each has a flag and an environment variable, too: flag, "
     "environment, file, default, in this order.",
-    (*TOP_FIELDS, LIMITS_FIELD, SERVERS),
+    (*TOP_FIELDS.values(), STORAGE_FIELD, LIMITS_FIELD, SERVERS),
     extensions=True,
 )
 
@@ -176,15 +189,16 @@ def declared_settings(text: str, reading: Reading) -> tuple[dict[str, str], dict
         return {}, {}
     values: dict[str, str] = {}
     marks: dict[str, Mark] = {}
-    inner = located.value.get(LIMITS_FIELD)
-    groups: list[tuple[Parsed, tuple[Field[str], ...]]] = [(located.value, TOP_FIELDS)]
-    if inner is not None:
-        groups.append((inner.value, LIMIT_FIELDS))
+    groups: list[tuple[Parsed, Mapping[Setting, Field[str]]]] = [(located.value, TOP_FIELDS)]
+    for within, known in ((STORAGE_FIELD, STORAGE_FIELDS), (LIMITS_FIELD, LIMIT_FIELDS)):
+        inner = located.value.get(within)
+        if inner is not None:
+            groups.append((inner.value, known))
     for parsed, fields in groups:
-        for field in fields:
+        for setting, field in fields.items():
             found = parsed.get(field)
             if found is not None:
-                values[field.name], marks[field.name] = found.value, found.mark
+                values[setting.name], marks[setting.name] = found.value, found.mark
     return values, marks
 
 

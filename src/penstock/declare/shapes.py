@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from penstock.declare.nodes import Scalar, describe, shorten
 from penstock.declare.report import nearest, suggest
 from penstock.declare.spec import Located, Reading, Schema, Section
+from penstock.declare.substitution import VARIABLE
 from penstock.limits import EXPRESSION_CHARACTERS_MAX, TEXT_CHARACTERS_MAX
 from penstock.model.pipeline import NAME, Expression
 
@@ -122,6 +123,29 @@ WORD_SHAPE = Word("a name", parse_text, ANY_SCALAR)
 TEXT_SHAPE = Word("text", parse_text, ANY_SCALAR)
 FILE_PATH_SHAPE = Word("a path", parse_path_text, ANY_SCALAR)
 EXPRESSION_SHAPE = Word("SQL", parse_expression, ANY_SCALAR)
+
+
+@dataclass(frozen=True)
+class Secret:
+    """A text that is in the environment and not in the file, which lies in a repository."""
+
+    words: str = "`${NAME}`"
+
+    def read(self, node: Node, reading: Reading) -> Located[str] | None:
+        if isinstance(node, Scalar) and not node.is_empty and not VARIABLE.fullmatch(node.text):
+            message = "a secret stands in the file"
+            reading.add(node, "secret-in-file", message, "Write `${NAME}`, and set that variable where Penstock runs.")
+            return None
+        return TEXT_SHAPE.read(node, reading)
+
+    def schema(self, definitions: dict[str, Schema]) -> Schema:  # noqa: ARG002  # the protocol's signature
+        return {"type": "string", "pattern": r"^\$\{[^{}]*\}$"}
+
+    def sections(self) -> tuple[Section, ...]:
+        return ()
+
+
+SECRET_SHAPE = Secret()
 
 
 # -- numbers and choices ----------------------------------------------------------------------------------------------

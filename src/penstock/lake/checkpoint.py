@@ -129,9 +129,10 @@ def repair_checkpoints(storage: Storage, table: str, examined: Examined) -> list
     if examined.damaged or examined.doubtful:
         storage.delete(log.hint_path(table))
         storage.sync_folder(log.log_folder(table))
-        write_checkpoint(storage, table, Handle.open(storage.uri(table), table))
+        write_checkpoint(storage, table, Handle.open(storage, table))
     elif examined.good >= 0:
-        actions = pq.read_metadata(storage.uri(log.checkpoint_path(table, examined.good))).num_rows
+        with storage.open(log.checkpoint_path(table, examined.good)) as opened:
+            actions = pq.read_metadata(opened).num_rows
         name_checkpoint(storage, table, examined.good, {"version": examined.good, "size": actions})
     else:
         storage.delete(log.hint_path(table))

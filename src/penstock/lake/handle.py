@@ -17,11 +17,13 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from penstock.errors import LakeCorrupt, PenstockError, StorageError, UsageError
 from penstock.lake import log
 from penstock.lake.storage import storage_error
+from penstock.lake.storeerrors import is_store_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from penstock.lake.layout import TableSpec
+    from penstock.lake.storage import Storage
 
 CONFIGURATION = {
     # Nobody but us cleans up or checkpoints: not delta-rs, not another engine that is asked to write.
@@ -40,15 +42,16 @@ _NO_HOOKS = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_lo
 class Handle:
     """One opened table. Not thread-safe."""
 
-    def __init__(self, delta: DeltaTable, uri: str, name: str) -> None:
+    def __init__(self, delta: DeltaTable, storage: Storage, name: str) -> None:
         self._delta = delta
-        self._uri = uri
+        self._storage = storage
+        self._uri = storage.uri(name)
         self._name = name
         self._schema = delta.schema()
         self._version = int(delta.version())
 
     @classmethod
-    def open(cls, uri: str, name: str, version: int | None = None) -> Handle:
+    def open(cls, storage: Storage, name: str, version: int | None = None) -> Handle:
         """Open the table at its last version, or at `version`.
 
         Raises:
@@ -56,14 +59,15 @@ class Handle:
             LakeCorrupt: its log cannot be read.
         """
         try:
-            with _translated(name, uri):
-                return cls(DeltaTable(uri, version=version), uri, name)
+            with _translated(name, storage.uri(name)):
+                return cls(_delta(storage, name, version), storage, name)
         except TableNotFoundError:
             raise UsageError(f"the lake has no table {name}", hint="`penstock tables` lists them.") from None
 
     @classmethod
-    def create(cls, uri: str, spec: TableSpec) -> Handle:
+    def create(cls, storage: Storage, spec: TableSpec) -> Handle:
         """Create the table's first log entry (not durable yet), or open it where it exists."""
+        uri = storage.uri(spec.name)
         with _translated(spec.name, uri):
             delta = DeltaTable.create(
                 uri,
@@ -72,10 +76,11 @@ class Handle:
                 partition_by=list(spec.partition_columns),
                 name=spec.name,
                 configuration={**CONFIGURATION, **spec.properties()},
+                storage_options=storage.delta_options,
                 raise_if_key_not_exists=False,
                 post_commithook_properties=_NO_HOOKS,
             )
-            return cls(delta, uri, spec.name)
+            return cls(delta, storage, spec.name)
 
     # -- looking ------------------------------------------------------------------------------------------------------
 
@@ -117,7 +122,7 @@ class Handle:
     def _current(self) -> DeltaTable:
         """delta-rs's table at this handle's version: not at a later one, which nobody has looked at yet."""
         if int(self._delta.version()) != self._version:
-            self._delta = DeltaTable(self._uri, version=self._version)
+            self._delta = _delta(self._storage, self._name, self._version)
         return self._delta
 
     # -- changing -----------------------------------------------------------------------------------------------------
@@ -147,6 +152,10 @@ class Handle:
             self._current().create_checkpoint()
 
 
+def _delta(storage: Storage, name: str, version: int | None) -> DeltaTable:
+    return DeltaTable(storage.uri(name), version=version, storage_options=storage.delta_options)
+
+
 class _Rival(Exception):
     """Somebody else committed the version this handle wanted."""
 
@@ -168,13 +177,13 @@ def _translated(name: str, where: str) -> Iterator[None]:
     except (PenstockError, TableNotFoundError):
         raise
     except CommitFailedError as error:
-        if "os error" in str(error):
+        if _is_refusal(error):
             raise storage_error(error, where) from error
         raise _Rival(str(error)) from error
     except OSError as error:
         raise storage_error(error, where) from error
     except DeltaError as error:
-        if "os error" in str(error):
+        if _is_refusal(error):
             raise storage_error(error, where) from error
         if _UNSUPPORTED in str(error):
             raise StorageError(
@@ -186,6 +195,11 @@ def _translated(name: str, where: str) -> Iterator[None]:
         if type(error).__name__ != "PanicException":
             raise
         raise _corrupt(name, error) from error
+
+
+def _is_refusal(error: BaseException) -> bool:
+    """Whether the disk or the store refused, and not the table."""
+    return "os error" in str(error) or is_store_error(error)
 
 
 def _corrupt(name: str, error: BaseException) -> LakeCorrupt:

@@ -63,7 +63,7 @@ class Lake:
             folder = log.log_folder(spec.name)
             if not log.has_log(self.storage, spec.name):
                 self.storage.make_folder(folder)
-                Handle.create(self.storage.uri(spec.name), spec)
+                Handle.create(self.storage, spec)
                 sync_all(self.storage, [log.entry_path(spec.name, 0)])
                 self._tables.pop(spec.name, None)
             return self._tables.setdefault(spec.name, Table(self.storage, spec.name))

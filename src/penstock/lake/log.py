@@ -67,8 +67,12 @@ class Listing:
 
 def list_log(storage: Storage, table: str) -> Listing:
     """What lies in the table's log folder."""
+    return _listing(storage.names(log_folder(table)))
+
+
+def _listing(names: Iterable[str]) -> Listing:
     entries, checkpoints = [], []
-    for name in storage.names(log_folder(table)):
+    for name in names:
         if match := _ENTRY.fullmatch(name):
             entries.append(int(match[1]))
         elif match := _CHECKPOINT.fullmatch(name):
@@ -79,22 +83,16 @@ def list_log(storage: Storage, table: str) -> Listing:
 def list_log_end(storage: Storage, table: str) -> Listing:
     """What lies in the log folder from the last named checkpoint on, without listing what came before, if possible.
 
-    A log of a day may hold a hundred thousand entries; a start must not look at each.
+    A log may hold many entries; a start must not ask a store for the name of each.
     """
     try:
         hint = read_hint(storage, table)
     except (FileNotFoundError, LakeCorrupt):
         return list_log(storage, table)
-    if not hint.digest or storage.size(checkpoint_path(table, hint.version)) is None:
+    found = _listing(storage.names(log_folder(table), after=f"{hint.version:020d}"))
+    if not hint.digest or hint.version not in found.checkpoints:
         return list_log(storage, table)
-    entries, checkpoints = [], [hint.version]
-    number = hint.version + 1
-    while storage.size(entry_path(table, number)) is not None:
-        entries.append(number)
-        if storage.size(checkpoint_path(table, number)) is not None:
-            checkpoints.append(number)
-        number += 1
-    return Listing(tuple(entries), tuple(checkpoints))
+    return Listing(tuple(number for number in found.entries if number > hint.version), found.checkpoints)
 
 
 def has_log(storage: Storage, table: str) -> bool:

@@ -172,9 +172,15 @@ def _write_file(
 ) -> DataFile:
     """Write one file. Its name ends with the CRC of its footer: page checksums do not cover that."""
     name = f"part-{uuid.uuid4().hex}"
-    path = f"{subfolder}/.{name}"
     schema, count, statistics = spec.file_schema, 0, Statistics()
-    with storage.sink(path) as sink:
+    final, size = "", 0
+
+    def named(written: pa.NativeFile) -> str:
+        nonlocal final
+        final = f"{subfolder}/{name}-{footer_checksum(written, size):08x}.parquet"
+        return final
+
+    with storage.draft(f"{subfolder}/.{name}", named) as sink:
         with pq.ParquetWriter(
             sink,
             schema,
@@ -193,29 +199,22 @@ def _write_file(
                 statistics = found if count == 0 else merged_statistics(statistics, count, found, rows.num_rows)
                 count += rows.num_rows
         size = sink.tell()
-    final = f"{subfolder}/{name}-{footer_checksum(storage, path, size):08x}.parquet"
-    try:
-        storage.rename(path, final)
-    except BaseException:
-        storage.discard(path)
-        raise
     modified = time.time_ns() // 1_000_000
     return DataFile(final[len(folder) + 1 :], size, count, partition, modified, statistics)
 
 
-def footer_checksum(storage: Storage, path: str, size: int) -> int:
+def footer_checksum(file: pa.NativeFile, size: int) -> int:
     """The CRC-32 of the file's footer with its length and mark; of nothing where there is none that fits."""
-    with pa.OSFile(storage.uri(path), "rb") as file:
-        if size < _FOOTER_TAIL_BYTES:
-            return 0
-        file.seek(size - _FOOTER_TAIL_BYTES)
-        tail = file.read(_FOOTER_TAIL_BYTES)
-        length = int.from_bytes(tail[:4], "little")
-        if length > size - _FOOTER_TAIL_BYTES:
-            return 0
-        file.seek(size - _FOOTER_TAIL_BYTES - length)
-        footer: bytes = file.read(length + _FOOTER_TAIL_BYTES)
-        return zlib.crc32(footer)
+    if size < _FOOTER_TAIL_BYTES:
+        return 0
+    file.seek(size - _FOOTER_TAIL_BYTES)
+    tail = file.read(_FOOTER_TAIL_BYTES)
+    length = int.from_bytes(tail[:4], "little")
+    if length > size - _FOOTER_TAIL_BYTES:
+        return 0
+    file.seek(size - _FOOTER_TAIL_BYTES - length)
+    footer: bytes = file.read(length + _FOOTER_TAIL_BYTES)
+    return zlib.crc32(footer)
 
 
 def _rows_per_group(rows: pa.Table) -> int:

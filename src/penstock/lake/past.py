@@ -39,7 +39,7 @@ class Past:
         partition_column = next(iter(self._table.spec.partition_columns), None)
         try:
             self._check_reachable(version)
-            past = Handle.open(self._storage.uri(self._name), self._name, version)
+            past = Handle.open(self._storage, self._name, version)
             return sorted(data_files(past.adds(), partition_column), key=lambda file: file.path)
         except (UsageError, LakeCorrupt):  # or they go there this moment
             found = history.files_at(self._storage, self._name, version, partition_column)

@@ -77,7 +77,8 @@ def checkpoint_txns(storage: Storage, table: str, version: int) -> dict[str, int
     """
     path = log.checkpoint_path(table, version)
     try:
-        column = pq.read_table(storage.uri(path), columns=["txn"]).column("txn").combine_chunks()
+        with storage.open(path) as file, pq.ParquetFile(file) as parquet:
+            column = parquet.read(columns=["txn"]).column("txn").combine_chunks()
     except (OSError, pa.ArrowException) as error:
         raise LakeCorrupt(f"{path}: {str(error).splitlines()[0]}", hint=_HINT) from error
     column = column.filter(column.is_valid())

@@ -88,7 +88,11 @@ def verify_file(storage: Storage, spec: TableSpec, file: DataFile, *, pages: boo
     Raises:
         LakeCorrupt: it is missing or not what was written.
     """
-    with _guarded(spec, file), _opened(storage, spec, file) as parquet:
+    with (
+        _guarded(spec, file),
+        _checked(storage, spec, file) as opened,
+        _parquet(opened, spec, file) as parquet,
+    ):
         if pages:
             for group in range(parquet.num_row_groups):
                 parquet.read_row_group(group, use_threads=False)
@@ -110,7 +114,8 @@ def _read_file(
     looked_at = {*(condition.columns if condition is not None else ()), *((BATCH,) if batches is not None else ())}
     with ExitStack() as stack:
         with _guarded(spec, file):
-            parquet = stack.enter_context(_opened(storage, spec, file))
+            opened = stack.enter_context(_checked(storage, spec, file))
+            parquet = stack.enter_context(_parquet(opened, spec, file))
 
         def columns_of(group: int, names: set[str]) -> pa.Table:
             with _guarded(spec, file):
@@ -120,7 +125,7 @@ def _read_file(
                 rows = parquet.read_row_group(group, columns=stored, use_threads=True)
                 return _completed(rows, count, fields, file, spec)
 
-        for group in _row_groups(storage, spec, file, parquet, condition):
+        for group in _row_groups(opened, spec, parquet, condition):
             rows = columns_of(group, looked_at)
             keep = _kept(rows, batches, condition) if looked_at else None
             if keep is not None and not keep.any():
@@ -196,7 +201,7 @@ def _prune(spec: TableSpec, files: Iterable[DataFile], condition: Condition | No
 
 
 def _row_groups(
-    storage: Storage, spec: TableSpec, file: DataFile, parquet: pq.ParquetFile, condition: Condition | None
+    opened: pa.NativeFile, spec: TableSpec, parquet: pq.ParquetFile, condition: Condition | None
 ) -> list[int]:
     """The row groups that may hold rows the condition is true for, by the statistics of the (checked) footer."""
     every = list(range(parquet.num_row_groups))
@@ -205,7 +210,7 @@ def _row_groups(
     absent = [field for field in spec.schema if field.name not in parquet.schema_arrow.names]
     if absent:  # pyarrow would prune by "column missing means null" only where it knows the column
         return every
-    fragment = _PARQUET.make_fragment(storage.uri(f"{spec.name}/{file.path}"), _DISK)
+    fragment = _PARQUET.make_fragment(opened)
     return [group.id for group in fragment.subset(filter=condition.expression, schema=spec.schema).row_groups]
 
 
@@ -214,31 +219,45 @@ def _row_groups(
 
 def file_problem(storage: Storage, table: str, file: str, size: int, rows: int) -> str:
     """Why a file is not the one the log describes, without looking at its pages; "" when nothing speaks against it."""
-    path = f"{table}/{file}"
-    found = storage.size(path)
-    if found is None:
+    try:
+        with storage.open(f"{table}/{file}") as opened:
+            return _problem(opened, file, size, rows)
+    except FileNotFoundError:
         return "is missing"
+
+
+def _problem(opened: pa.NativeFile, file: str, size: int, rows: int) -> str:
+    found = opened.size()
     if found != size:
         return f"has {found} bytes, the log says {size}"
     if match := _NAME.search(file):
-        checksum = f"{footer_checksum(storage, path, size):08x}"
+        checksum = f"{footer_checksum(opened, size):08x}"
         if checksum != match[1]:
             return f"has a footer with checksum {checksum} instead of {match[1]}"
     try:
-        counted = pq.read_metadata(storage.uri(path)).num_rows
+        counted = pq.read_metadata(opened).num_rows
     except (OSError, pa.ArrowException) as error:
         return f"has no readable footer: {_first_line(error)}"
     return "" if counted == rows else f"has {counted} rows, the log says {rows}"
 
 
 @contextmanager
-def _opened(storage: Storage, spec: TableSpec, file: DataFile) -> Iterator[pq.ParquetFile]:
+def _checked(storage: Storage, spec: TableSpec, file: DataFile) -> Iterator[pa.NativeFile]:
     """The file, opened, after it was compared with its name and with the log."""
-    problem = file_problem(storage, spec.name, file.path, file.size, file.rows)
-    if problem:
-        raise corrupt(spec.name, file.path, problem)
-    path = storage.uri(f"{spec.name}/{file.path}")
-    with pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False) as parquet:
+    try:
+        opened = storage.open(f"{spec.name}/{file.path}")
+    except FileNotFoundError:
+        raise corrupt(spec.name, file.path, "is missing") from None
+    with opened:
+        problem = _problem(opened, file.path, file.size, file.rows)
+        if problem:
+            raise corrupt(spec.name, file.path, problem)
+        yield opened
+
+
+@contextmanager
+def _parquet(opened: pa.NativeFile, spec: TableSpec, file: DataFile) -> Iterator[pq.ParquetFile]:
+    with pq.ParquetFile(opened, page_checksum_verification=True, pre_buffer=False) as parquet:
         strangers = set(parquet.schema_arrow.names) - set(spec.schema.names)
         if strangers:
             raise corrupt(spec.name, file.path, f"has columns the table has not: {sorted(strangers)}")

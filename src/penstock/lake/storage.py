@@ -1,8 +1,8 @@
 """Files of the lake, as durable as the disk allows: the one seam between the lake and where it is kept.
 
-Paths are relative to the lake's root, with slashes. `LocalStorage` is a folder on this machine; an object store comes
-behind the same `Storage`. Nothing else writes, syncs, renames or deletes a file of the lake, except delta-rs, which
-writes log entries and checkpoints; those are synced here afterwards.
+Paths are relative to the lake's root, with slashes. `LocalStorage` is a folder on this machine, `objectstore.py` an
+object store; `opening.py` chooses. Nothing else writes, syncs, renames or deletes a file of the lake, except delta-rs,
+which writes log entries and checkpoints; those are synced here afterwards.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
 
 from penstock.errors import Fenced, StorageError, UsageError
+from penstock.lake.storeerrors import store_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator
     from contextlib import AbstractContextManager
 
 LOCK_FOLDER = "_penstock/locks"
@@ -47,27 +48,32 @@ class StoredFile:
 class Storage(Protocol):
     """Where a lake is kept.
 
-    Every method raises `StorageError` when the disk is full, read-only or denies access. "Durable" means: survives
-    power loss from the moment the call returns. What a failed call left behind is never under the final name.
+    Every method raises `StorageError` when the disk is full, read-only or denies access, or the store does not answer.
+    "Durable" means: survives power loss from the moment the call returns. What a failed call left behind is never under
+    the final name. On an object store a file is durable, name and all, once it is put: `sync` and its like do nothing.
     """
-
-    @property
-    def location(self) -> str:
-        """Where it is, as `opening.open_storage` takes it in another process."""
-
-    @property
-    def options(self) -> Mapping[str, str]:
-        """What else `open_storage` needs; holds secrets."""
 
     @property
     def state_folder(self) -> Path:
         """A folder on this machine for what cannot be kept elsewhere."""
 
     def uri(self, path: str = "") -> str:
-        """How delta-rs and Parquet readers name `path`."""
+        """How delta-rs and DuckDB name `path`."""
 
-    def names(self, folder: str) -> list[str]:
-        """The names of files and folders directly in `folder`, sorted; empty when there is no such folder."""
+    @property
+    def delta_options(self) -> dict[str, str] | None:
+        """What delta-rs needs to reach a `uri`."""
+
+    @property
+    def filesystem(self) -> Any | None:
+        """What DuckDB needs to read a `uri`, to be registered with each connection; None where it needs nothing."""
+
+    def names(self, folder: str, after: str = "") -> list[str]:
+        """The names of files and folders directly in `folder`, sorted; empty when there is no such folder.
+
+        With `after` only those that sort behind it: on an object store as many requests as it takes to list these. The
+        folder holds no folders then.
+        """
 
     def files(self, folder: str) -> Iterator[StoredFile]:
         """Every file below `folder`, at any depth, in no order."""
@@ -75,18 +81,25 @@ class Storage(Protocol):
     def size(self, path: str) -> int | None:
         """Bytes in the file; None when there is no such file."""
 
+    def holds(self, path: str, size: int) -> bool:
+        """Whether the file, of so many bytes, is there. What this process was told is stored need not be looked at."""
+
     def read(self, path: str) -> bytes:
         """All bytes. Raises FileNotFoundError when there is no such file."""
+
+    def open(self, path: str) -> pa.NativeFile:
+        """The file, to read any part of it. Raises FileNotFoundError when there is no such file."""
 
     def write(self, path: str, data: bytes) -> None:
         """Put a whole file in place, replacing any other, durably and atomically."""
 
     def create(self, path: str, data: bytes) -> bool:
         """Put a whole file in place, atomically, unless there is one; whether it was put. Its bytes are durable then,
-        its name only after `sync_folder`."""
+        its name only after `sync_folder`. Raises StorageError where it is not known whether it was."""
 
-    def sink(self, path: str) -> AbstractContextManager[pa.NativeFile]:
-        """A context: a file to write once, its bytes durable at the end (its name only after `sync_folder`)."""
+    def draft(self, path: str, /, named: Callable[[pa.NativeFile], str]) -> AbstractContextManager[pa.NativeFile]:
+        """A context: a file to write once. At its end the file gets the path that `named` finds in its bytes, in the
+        folder of `path`, where it may lie meanwhile. Its bytes are durable then, its name only after `sync_folder`."""
 
     def sync(self, path: str) -> None:
         """Make the bytes of a file written by someone else durable (not its name)."""
@@ -115,6 +128,8 @@ class Storage(Protocol):
 
 def storage_error(error: BaseException, path: str) -> StorageError:
     """What `error` (of the system, pyarrow or delta-rs) means for the person who keeps the lake at `path`."""
+    if "://" in path:
+        return store_error(error, path)
     code = getattr(error, "errno", None)
     if code is None:
         match = re.search(r"os error (\d+)|\[errno (\d+)\]", str(error), re.IGNORECASE)
@@ -158,26 +173,26 @@ class LocalStorage:
         return os.path.join(self.root, path) if path else str(self.root)
 
     @property
-    def location(self) -> str:
-        return str(self.root)
-
-    @property
-    def options(self) -> Mapping[str, str]:
-        return {}
-
-    @property
     def state_folder(self) -> Path:
         return self.root
 
     def uri(self, path: str = "") -> str:
         return self.local_path(path)
 
+    @property
+    def delta_options(self) -> dict[str, str] | None:
+        return None
+
+    @property
+    def filesystem(self) -> Any | None:
+        return None
+
     # -- looking ------------------------------------------------------------------------------------------------------
 
-    def names(self, folder: str) -> list[str]:
+    def names(self, folder: str, after: str = "") -> list[str]:
         with self._translated(folder):
             try:
-                return sorted(os.listdir(self.local_path(folder)))
+                return sorted(name for name in os.listdir(self.local_path(folder)) if name > after)
             except FileNotFoundError:
                 return []
 
@@ -209,9 +224,16 @@ class LocalStorage:
             except FileNotFoundError:
                 return None
 
+    def holds(self, path: str, size: int) -> bool:
+        return self.size(path) == size
+
     def read(self, path: str) -> bytes:
         with self._translated(path, missing_is_caller_business=True):
             return Path(self.local_path(path)).read_bytes()
+
+    def open(self, path: str) -> pa.NativeFile:
+        with self._translated(path, missing_is_caller_business=True):
+            return pa.OSFile(self.local_path(path), "rb")
 
     # -- writing ------------------------------------------------------------------------------------------------------
 
@@ -244,7 +266,20 @@ class LocalStorage:
         return True
 
     @contextmanager
+    def draft(self, path: str, /, named: Callable[[pa.NativeFile], str]) -> Iterator[pa.NativeFile]:
+        with self.sink(path) as sink:
+            yield sink
+        try:
+            with self.open(path) as written:
+                final = named(written)
+            self.rename(path, final)
+        except BaseException:
+            self.discard(path)
+            raise
+
+    @contextmanager
     def sink(self, path: str) -> Iterator[pa.NativeFile]:
+        """A file to write once, its bytes durable at the end (its name only after `sync_folder`)."""
         try:
             with self._translated(path):
                 self._before("create", path)
@@ -306,27 +341,9 @@ class LocalStorage:
 
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:
-        path = f"{LOCK_FOLDER}/{name}.lock"
         self.make_folder(LOCK_FOLDER)
-        with self._translated(path):
-            descriptor = os.open(self.local_path(path), os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            with self._translated(path):
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    raise _held(name, descriptor) from None
-                holder = {
-                    "pid": os.getpid(),
-                    "host": socket.gethostname(),
-                    "started": int(time.time()),
-                    "command": " ".join(sys.argv),
-                }
-                os.ftruncate(descriptor, 0)
-                os.pwrite(descriptor, json.dumps(holder).encode(), 0)
+        with held_lock(self.local_path(f"{LOCK_FOLDER}/{name}.lock"), name):
             yield
-        finally:
-            os.close(descriptor)
 
     # -- parts --------------------------------------------------------------------------------------------------------
 
@@ -358,6 +375,38 @@ class LocalStorage:
             raise storage_error(error, self.local_path(path)) from error
         except OSError as error:
             raise storage_error(error, self.local_path(path)) from error
+
+
+@contextmanager
+def held_lock(path: str, name: str) -> Iterator[None]:
+    """A context that only one process of this machine at a time is in, by a lock on the file at `path`.
+
+    Raises:
+        Fenced: another process is; the error says who.
+        StorageError: the file cannot be written.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise storage_error(error, path) from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            holder = {
+                "pid": os.getpid(),
+                "host": socket.gethostname(),
+                "started": int(time.time()),
+                "command": " ".join(sys.argv),
+            }
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps(holder).encode(), 0)
+        except BlockingIOError:
+            raise _held(name, descriptor) from None
+        except OSError as error:
+            raise storage_error(error, path) from error
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _temporary(path: str) -> str:

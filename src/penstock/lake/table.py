@@ -12,7 +12,7 @@ import threading
 import time
 import uuid
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import pyarrow as pa
 
@@ -159,6 +159,10 @@ class Table:
     def path(self, file: DataFile) -> str:
         """Where a reader finds the file (a local path, or a URI)."""
         return self.storage.uri(f"{self.name}/{file.path}")
+
+    def open(self, file: DataFile) -> BinaryIO:
+        """The file's bytes, unchecked. Raises FileNotFoundError when it is gone."""
+        return cast("BinaryIO", self.storage.open(f"{self.name}/{file.path}"))
 
     def paths(self, files: Iterable[DataFile]) -> list[str]:
         """`path` of each."""
@@ -433,7 +437,7 @@ class Table:
         schema = self.schema
         actions: list[Mapping[str, Any]] = []
         for file in files:
-            if self.storage.size(f"{self.name}/{file.path}") != file.size:
+            if not self.storage.holds(f"{self.name}/{file.path}", file.size):
                 raise InvariantBroken(
                     f"{self.name}: {file.path} is to be committed, but is not there with its {file.size} bytes"
                 )
@@ -465,12 +469,9 @@ class Table:
 
     # -- small things -------------------------------------------------------------------------------------------------
 
-    def _uri(self) -> str:
-        return self.storage.uri(self.name)
-
     def _opened(self) -> Handle:
         if self._handle is None:
-            self._handle = Handle.open(self._uri(), self.name)
+            self._handle = Handle.open(self.storage, self.name)
         return self._handle
 
     def _partition_column(self) -> str | None:

@@ -146,7 +146,7 @@ def _checkpoint_column(storage: Storage, table: str, version: int, name: str) ->
     """
     path = log.checkpoint_path(table, version)
     try:
-        with pq.ParquetFile(storage.uri(path)) as file:
+        with storage.open(path) as opened, pq.ParquetFile(opened) as file:
             if name not in file.schema_arrow.names:
                 return None
             column = file.read(columns=[name]).column(name).combine_chunks()

@@ -64,7 +64,7 @@ def audit(
         if name not in known:
             raise UsageError(f"the lake has no pipeline {name!r}", hint=f"It has: {', '.join(known) or 'none yet'}.")
     reports = {}
-    with Witness(memory_bytes=memory_bytes, threads=threads) as witness:
+    with Witness(memory_bytes=memory_bytes, threads=threads, filesystem=lake.storage.filesystem) as witness:
         for name in known if pipelines is None else pipelines:
             check = _PipelineAudit(lake, parse, witness, name, max(1, from_batch), threads, progress)
             reports[name] = check.run()

@@ -74,7 +74,15 @@ def within(file: DataFile, column: str, low: Any, high: Any) -> bool:
 
 
 def matching(
-    view: View, where: str, *, bound: str, order: Sequence[str], limit: int, time: str | None, memory_bytes: int
+    view: View,
+    where: str,
+    *,
+    bound: str,
+    order: Sequence[str],
+    limit: int,
+    time: str | None,
+    memory_bytes: int,
+    filesystem: Any | None = None,
 ) -> pa.Table:
     """The first `limit` rows of a verified view that fulfil the user's condition `where` and the SQL `bound`.
 
@@ -84,7 +92,7 @@ def matching(
         QueryError: the condition is no condition over the table's columns, with DuckDB's words.
     """
     short = view.name.partition("/")[2]
-    with Witness(memory_bytes=memory_bytes, only=view.paths) as locked:
+    with Witness(memory_bytes=memory_bytes, only=view.paths, filesystem=filesystem) as locked:
         tree = locked.syntax.parse(where)
         if has_subquery(tree):
             raise QueryError(

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from penstock.errors import LakeCorrupt
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import BinaryIO
 
 _TYPE, _UNPACKED, _SIZE, _CRC = 1, 2, 3, 4
@@ -50,18 +51,18 @@ class FileFacts:
     full: frozenset[str]
 
 
-def verify(path: str, size: int) -> FileFacts:
-    """Check the size and every page of the file at `path`.
+def verify(open_file: Callable[[], BinaryIO], name: str, size: int) -> FileFacts:
+    """Check the size and every page of the file called `name`, which `open_file` opens.
 
     Raises:
         LakeCorrupt: the file is missing, has another size, cannot be read, or a page is not what was written.
     """
     try:
-        with open(path, "rb") as file:
+        with open_file() as file:
             actual = file.seek(0, 2)
             if actual != size:
                 raise _corrupt(f"has {actual} bytes, the log says {size}")
-            _verify_footer(file, path, size)
+            _verify_footer(file, name, size)
             file.seek(0)
             metadata = pq.read_metadata(file)
             names = tuple(metadata.schema.to_arrow_schema().names)
@@ -85,9 +86,9 @@ def _is_full(chunk: pq.ColumnChunkMetaData) -> bool:
     return statistics is not None and statistics.has_null_count and statistics.null_count == 0
 
 
-def _verify_footer(file: BinaryIO, path: str, size: int) -> None:
+def _verify_footer(file: BinaryIO, name: str, size: int) -> None:
     """The CRC-32 of the footer (with its length and mark) is part of a file's name."""
-    named = _NAMED_CHECKSUM.search(path)
+    named = _NAMED_CHECKSUM.search(name)
     if named is None:
         return
     file.seek(max(0, size - _TAIL_BYTES))

@@ -106,7 +106,7 @@ def summary(
         LakeCorrupt: a file that is needed is not what was written.
     """
     found: list[RejectCount] = []
-    with Witness(memory_bytes=memory_bytes, threads=threads) as witness:
+    with Witness(memory_bytes=memory_bytes, threads=threads, filesystem=lake.storage.filesystem) as witness:
         for pipeline, view, condition in _views(lake, witness, pipelines, since, threads):
             chosen = condition if rule is None else f"{condition} AND {_has_rule(rule)}"
             listed = f"SELECT *, unnest({_RULES}) AS rule FROM ({view.select([*_COLUMNS, *_WINNER], chosen)})"
@@ -145,7 +145,7 @@ def rows(
 ) -> tuple[Reject, ...]:
     """The first `limit` rejects of each pipeline, as they were taken in. Arguments and errors as `summary`."""
     found: list[Reject] = []
-    with Witness(memory_bytes=memory_bytes, threads=threads) as witness:
+    with Witness(memory_bytes=memory_bytes, threads=threads, filesystem=lake.storage.filesystem) as witness:
         for pipeline, view, condition in _views(lake, witness, pipelines, since, threads):
             chosen = condition if rule is None else f"{condition} AND {_has_rule(rule)}"
             order = ", ".join((BATCH, *PLACE, INDEX))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from penstock.errors import LakeCorrupt
@@ -17,6 +18,7 @@ from penstock.proof.syntax import quote, text_literal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from typing import BinaryIO
 
     from penstock.lake.table import DataFile, Table
     from penstock.proof.witness import Witness
@@ -41,6 +43,7 @@ class View:
     damage: list[str] = field(default_factory=list)
     batches: tuple[int, int] | None = None
     full: set[str] | None = None
+    open: Callable[[DataFile], BinaryIO] | None = None
 
     def select(self, columns: Sequence[str], where: str = "TRUE") -> str:
         """SQL for some columns of the rows that fulfil a condition over the table's columns."""
@@ -84,6 +87,7 @@ def take(table: Table, witness: Witness, *, version: int | None = None) -> View:
         files=tuple(table.files() if version is None else table.files(version)),
         locate=table.path,
         txns=dict(table.txns()),
+        open=table.open,
     )
 
 
@@ -105,8 +109,9 @@ def check_files(views: Sequence[View], threads: int, *, progress: Callable[[str]
 
 def _check(view: View, file: DataFile) -> FileFacts | str:
     """What the file holds, or what is wrong with it."""
+    assert view.open is not None
     try:
-        facts = verify(view.locate(file), file.size)
+        facts = verify(partial(view.open, file), file.path, file.size)
     except LakeCorrupt as error:
         return f"{file.path} {error.message}"
     if facts.rows != file.rows:

@@ -72,7 +72,7 @@ def trace_back(
         LakeCorrupt: a file that is needed is not what was written.
     """
     kind, name = parse_table(table)
-    with Witness(memory_bytes=memory_bytes, threads=threads) as witness:
+    with Witness(memory_bytes=memory_bytes, threads=threads, filesystem=lake.storage.filesystem) as witness:
         owner = find_owner(lake, witness, parse, kind, name, threads)
         return _Tracer(Origins(lake, witness, owner, threads), limit, memory_bytes).back(kind, name, where)
 
@@ -92,7 +92,7 @@ def trace_forward(
         UsageError: there is no such pipeline, or bronze has no record at that place.
         LakeCorrupt: a file that is needed is not what was written.
     """
-    with Witness(memory_bytes=memory_bytes, threads=threads) as witness:
+    with Witness(memory_bytes=memory_bytes, threads=threads, filesystem=lake.storage.filesystem) as witness:
         owner = find_owner(lake, witness, parse, Kind.BRONZE, pipeline, threads)
         return _Tracer(Origins(lake, witness, owner, threads), TRACE_ROWS_MAX, memory_bytes).forward(place)
 
@@ -127,6 +127,7 @@ class _Tracer:
             limit=self.limit,
             time=time,
             memory_bytes=self.memory_bytes,
+            filesystem=self.witness.filesystem,
         )
         table = f"{kind}.{name}"
         if kind is Kind.GOLD:

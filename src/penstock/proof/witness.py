@@ -37,9 +37,18 @@ class Witness:
         duckdb.Error: the data is not what the query expects.
     """
 
-    def __init__(self, *, memory_bytes: int = GIB, threads: int = 2, only: Sequence[str] | None = None) -> None:
-        """With `only`, nothing but these files can be read, whatever a query says."""
+    def __init__(
+        self,
+        *,
+        memory_bytes: int = GIB,
+        threads: int = 2,
+        only: Sequence[str] | None = None,
+        filesystem: Any | None = None,
+    ) -> None:
+        """With `only`, nothing but these files can be read, whatever a query says. `filesystem` is what DuckDB needs to
+        read the lake's files (`Storage.filesystem`)."""
         self.memory_bytes = max(memory_bytes, AUDIT_MEMORY_BYTES_MIN)
+        self.filesystem = filesystem
         self._folder = ScratchFolder()
         self.connection = duckdb.connect(
             ":memory:",
@@ -53,6 +62,8 @@ class Witness:
                 "enable_external_file_cache": False,
             },
         )
+        if filesystem is not None:
+            self.connection.register_filesystem(filesystem)
         self.connection.execute("SET TimeZone = 'UTC'")
         self.connection.execute("SET parquet_metadata_cache = true")
         # The first moves expressions that may fail out of the TRY around them. With the second, conditions that are

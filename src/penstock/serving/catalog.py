@@ -36,6 +36,7 @@ def relation(table: TableCut, storage: Storage) -> Relation:
         for file in table.files:
             verify_file(storage, spec, file)
 
+    root = storage.uri() + "/"
     return Relation(
         schema=kind.value,
         name=name,
@@ -45,6 +46,7 @@ def relation(table: TableCut, storage: Storage) -> Relation:
         bound_column=table.bound_column,
         bound=table.bound,
         verify=verify,
+        exists=lambda file: storage.size(file.path.removeprefix(root)) is not None,
     )
 
 

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import difflib
 import json
-import os
 import re
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import duckdb
 import pyarrow as pa
@@ -58,13 +57,17 @@ class QueryBounds:
 class QueryResult:
     """A running query: a schema and a stream of record batches. Close it (or use `with`) to free what it holds."""
 
-    def __init__(self, sql: str, relations: tuple[Relation, ...], bounds: QueryBounds) -> None:
+    def __init__(
+        self, sql: str, relations: tuple[Relation, ...], bounds: QueryBounds, filesystem: Any | None = None
+    ) -> None:
         self._relations = relations
         self._folder = ScratchFolder()
         self._connection = duckdb.connect(":memory:", config=dict(_CONFIGURATION))
         # A signal reaches the main thread only, and not while DuckDB computes in it: so that is done in another.
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="penstock-query")
         try:
+            if filesystem is not None:
+                self._connection.register_filesystem(filesystem)
             _furnish(self._connection, relations, bounds, self._folder.path / "spill")
             self._reader: pa.RecordBatchReader = self._wait_for(
                 lambda: self._connection.sql(sql).to_arrow_reader(QUERY_ROWS_PER_BATCH)
@@ -94,9 +97,10 @@ class QueryResult:
 
     def _error(self, error: Exception) -> QueryError:
         """What it means for the user. Of a file that is not there DuckDB says that it may not look for it."""
-        for path in sorted({file.path for relation in self._relations for file in relation.files}):
-            if not os.path.exists(path):
-                return QueryError(f"{path} is gone", hint=_GONE)
+        for relation in self._relations:
+            for file in relation.files:
+                if not relation.exists(file):
+                    return QueryError(f"{file.path} is gone", hint=_GONE)
         return _query_error(error)
 
     def table(self) -> pa.Table:
@@ -132,12 +136,20 @@ class QueryResult:
         self.close()
 
 
-def query(sql: str, catalog: Catalog, *, verify: bool = False, bounds: QueryBounds | None = None) -> QueryResult:
+def query(
+    sql: str,
+    catalog: Catalog,
+    *,
+    verify: bool = False,
+    bounds: QueryBounds | None = None,
+    filesystem: Any | None = None,
+) -> QueryResult:
     """Run one SELECT statement over the relations of `catalog`.
 
     Args:
         sql: DuckDB's dialect; tables are `SCHEMA.NAME`. `references` needs no quotes.
         verify: read every file the query uses first and check it against the checksums it was written with.
+        filesystem: what DuckDB reads the files with; None for those of this machine.
 
     Raises:
         QueryError: not one SELECT, an unknown table, or an error in the SQL.
@@ -148,7 +160,7 @@ def query(sql: str, catalog: Catalog, *, verify: bool = False, bounds: QueryBoun
     if verify:
         for relation in relations:
             relation.verify()
-    return QueryResult(text, relations, bounds or QueryBounds())
+    return QueryResult(text, relations, bounds or QueryBounds(), filesystem)
 
 
 def _quote_references(sql: str) -> str:

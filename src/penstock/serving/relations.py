@@ -6,6 +6,7 @@ NULL, the partition column is what the table's log says, and rows of batches aft
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -31,7 +32,8 @@ class Relation:
     """A table as a query sees it.
 
     `columns` is the full schema, partition column included. Rows with `bound_column` above `bound` are not part of
-    it. `verify` reads all files and raises LakeCorrupt where stored bytes are not what was written.
+    it. `verify` reads all files and raises LakeCorrupt where stored bytes are not what was written; `exists` says
+    whether one is still there.
     """
 
     schema: str
@@ -42,6 +44,7 @@ class Relation:
     bound_column: str | None = None
     bound: int | None = None
     verify: Callable[[], None] = field(default=lambda: None, compare=False)
+    exists: Callable[[RelationFile], bool] = field(default=lambda file: os.path.exists(file.path), compare=False)
 
     @property
     def qualified(self) -> str:

@@ -100,8 +100,8 @@ def _setup(job: Job, parallelism: int) -> Setup:
     return Setup(
         name=uuid.uuid4().hex,
         refine_version=job.refine_version,
-        lake=job.lake.storage.location,
-        store_options=job.lake.storage.options,
+        lake=job.lake.storage.uri(),
+        store_options=job.lake.storage.delta_options or {},
         folder=job.folder.absolute(),
         state_folder=job.lake.state_folder.absolute(),
         settings=job.settings,

@@ -1,0 +1,60 @@
+"""What the errors of object stores mean: of obstore and of delta-rs, which word them alike, in text only."""
+
+from __future__ import annotations
+
+import re
+
+from penstock.errors import StorageError
+
+_STATUS = re.compile(r"status\s+code\W+(\d{3})")
+_CODE = re.compile(r"<Code>(\w+)</Code>")
+_OURS = re.compile(r"Generic [\w ]*(S3|GCS|MicrosoftAzure)\b|Error performing [A-Z]+ |HTTP error")
+_DENIED = ("401", "403")
+_TOO_MANY = ("408", "429")
+_COLOUR = re.compile(r"\x1b\[\d*m|↳")
+
+
+def is_store_error(error: BaseException) -> bool:
+    """Whether the text of an error tells of a request to a store that failed."""
+    return _OURS.search(str(error)) is not None
+
+
+def status(error: BaseException) -> str:
+    """The HTTP status in the text of an error; "" where the store did not answer at all."""
+    found = _STATUS.search(_COLOUR.sub(" ", str(error)))
+    return found[1] if found else ""
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether the same request may succeed a moment later: no answer, an overloaded store, a conflict."""
+    number = status(error)
+    return not number or number.startswith("5") or number in (*_TOO_MANY, "409")
+
+
+def store_error(error: BaseException, where: str) -> StorageError:
+    """What `error` means for the person who keeps a lake in a store; `where` is the URI."""
+    text = _COLOUR.sub(" ", str(error))
+    code, number = _CODE.search(text), status(error)
+    if code:
+        reason = f"the store says {code[1]}" + (f" ({number})" if number else "")
+    elif number:
+        reason = f"the store answers {number}"
+    else:
+        lines = [" ".join(line.split()) for line in text.partition("Debug source")[0].splitlines()]
+        reason = " ".join(line for line in lines if line)[:300] or repr(error)
+    return StorageError(f"{where}: {reason}", hint=_hint(code[1] if code else "", number))
+
+
+def _hint(code: str, number: str) -> str:
+    if code == "NoSuchBucket":
+        return "Make the bucket first, or correct `lake` in penstock.yaml."
+    if number in _DENIED:
+        return (
+            "Look at the credentials (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN) and at what they "
+            "are allowed: to list the bucket; to get, put and delete objects."
+        )
+    if number.startswith("3"):
+        return "The bucket is elsewhere: set `region` under `storage` in penstock.yaml, or AWS_REGION."
+    if number and not number.startswith("5"):
+        return "Look at `lake` and `storage` in penstock.yaml; docs/howto/s3.md says what a store must be able to do."
+    return "The store did not do it, after several attempts: is it up, and is `endpoint` right? Then run again."
