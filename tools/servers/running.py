@@ -173,7 +173,7 @@ class S3Server(Server):
     def command(self) -> list[str]:
         return [
             *(str(fetch.versitygw()), "--port", f"127.0.0.1:{self.port}", "--region", self.region),
-            *("--quiet", "posix", "--nometa", str(self.folder / "data")),
+            *("--quiet", "posix", str(self.folder / "data")),
         ]
 
     @property

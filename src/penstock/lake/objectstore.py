@@ -71,6 +71,10 @@ class ObjectStorage:
         return f"{self.root}/{path}" if path else self.root
 
     @property
+    def options(self) -> Mapping[str, str]:
+        return self._options
+
+    @property
     def delta_options(self) -> dict[str, str] | None:
         return {
             **self._options,

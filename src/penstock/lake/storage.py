@@ -28,7 +28,7 @@ from penstock.errors import Fenced, StorageError, UsageError
 from penstock.lake.storeerrors import store_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from contextlib import AbstractContextManager
 
 LOCK_FOLDER = "_penstock/locks"
@@ -59,6 +59,10 @@ class Storage(Protocol):
 
     def uri(self, path: str = "") -> str:
         """How delta-rs and DuckDB name `path`."""
+
+    @property
+    def options(self) -> Mapping[str, str]:
+        """What `opening.open_storage` takes beside `uri()` to open it in another process; holds secrets."""
 
     @property
     def delta_options(self) -> dict[str, str] | None:
@@ -178,6 +182,10 @@ class LocalStorage:
 
     def uri(self, path: str = "") -> str:
         return self.local_path(path)
+
+    @property
+    def options(self) -> Mapping[str, str]:
+        return {}
 
     @property
     def delta_options(self) -> dict[str, str] | None:

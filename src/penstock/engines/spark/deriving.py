@@ -101,7 +101,7 @@ def _setup(job: Job, parallelism: int) -> Setup:
         name=uuid.uuid4().hex,
         refine_version=job.refine_version,
         lake=job.lake.storage.uri(),
-        store_options=job.lake.storage.delta_options or {},
+        store_options=job.lake.storage.options,
         folder=job.folder.absolute(),
         state_folder=job.lake.state_folder.absolute(),
         settings=job.settings,

@@ -56,9 +56,9 @@ class Stage:
     def __call__(
         self, shares: Iterable[SourceShare | BronzeShare | VerdictShare]
     ) -> Iterator[Part | SettledPart | PenstockError]:
-        room = _room(self._setup.value)
         for share in shares:
             try:
+                room = _room(self._setup.value)
                 yield (
                     room.settle(share, self._pinned.value)
                     if isinstance(share, VerdictShare)
