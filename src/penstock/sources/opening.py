@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 from penstock import limits
 from penstock.errors import UsageError, check
+from penstock.model.kafka import KafkaSource
 from penstock.model.pipeline import FilesSource, PushSource, Source
 from penstock.sources.contract import wall_clock
 from penstock.sources.files import FolderSource
+from penstock.sources.kafka import TopicSource
 from penstock.sources.listing import Lister
 from penstock.sources.push import PushLogSource
 from penstock.sources.push_log import PushLog
@@ -40,7 +42,8 @@ def open_source(
 
     Raises:
         StorageError, SourceLost: it cannot be opened.
-        UsageError: a folder of files that lies in the lake.
+        TransientError: it cannot be reached now.
+        UsageError: a folder of files that lies in the lake; brokers that refuse us; a client that is not installed.
     """
     origin = source.origin
     if isinstance(origin, PushSource):
@@ -63,6 +66,16 @@ def open_source(
             incarnation=incarnation,
             manifest=manifest,
             lake=state_folder,
+            on_data_loss=source.on_data_loss,
+            record_bytes_max=record_bytes_max,
+            clock=clock,
+        )
+    if isinstance(origin, KafkaSource):
+        return TopicSource(
+            origin,
+            pipeline=pipeline,
+            incarnation=incarnation,
+            folder=folder,
             on_data_loss=source.on_data_loss,
             record_bytes_max=record_bytes_max,
             clock=clock,
