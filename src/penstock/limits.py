@@ -352,6 +352,75 @@ SIMULATED_ROWS_PER_STEP = 16_384
 SIMULATED_DOUBLE_DISTANCE_MAX = 1_000
 """How many records after its original a doubled one may come."""
 
+# -- sources: Kafka ----------------------------------------------------------------------------------------------------
+
+KAFKA_PARTITIONS_MAX = 10_000
+"""Partitions asked of a new topic; brokers carry some thousands each."""
+
+KAFKA_OPTIONS_MAX = 100
+"""Further settings of the Kafka client: it has some two hundred."""
+
+KAFKA_AHEAD_BYTES = 128 * MIB
+"""Records read ahead of a plan: those of the next batch, while this one is refined."""
+
+KAFKA_QUEUE_KIB = 32 * 1024
+"""Records that the client holds which were not taken from it yet; with more the reader gets no faster."""
+
+KAFKA_FETCH_BYTES = 16 * MIB
+"""One answer of a broker; a larger record still comes, alone."""
+
+KAFKA_ANSWER_BYTES_MAX = 1 * GIB
+"""The longest answer that the client takes: one compressed set of records, whatever its producer made."""
+
+KAFKA_MESSAGES_PER_STEP = 10_000
+"""Messages taken from the client and laid out as Arrow at once: what they cost each does not fall further."""
+
+KAFKA_STEP_BYTES = 4 * MIB
+"""Bytes of messages in one step, by the length of those before: messages of 10 MB come one by one."""
+
+KAFKA_FETCH_WAIT_SECONDS = 0.1
+"""How long a broker waits for records before it answers that there are none; so late is the end of what can be read
+known where a transaction ends it."""
+
+KAFKA_FILL_SECONDS = 0.2
+"""How long a plan waits for more while not all of what there is has come: little beside a batch of catching up."""
+
+KAFKA_REQUEST_SECONDS = 5.0
+"""The longest wait for one answer of a broker about topics and offsets."""
+
+KAFKA_READ_SECONDS = 30.0
+"""How long reading a range goes on without a record or an end, before it counts as broken off."""
+
+KAFKA_SILENCE_SECONDS = 2.0
+"""How long a plan waits for the first record, or the word that there is none: connections are made in between."""
+
+KAFKA_REFRESH_SECONDS = 10.0
+"""Between two looks at which topic it is and how many partitions it has, while nothing comes."""
+
+KAFKA_GROUP_SECONDS = 1.0
+"""Between two commits of group offsets: lag tools look every few seconds."""
+
+KAFKA_GROUP_CLOSE_SECONDS = 0.5
+"""How long the last one is waited for."""
+
+KAFKA_LOOK_SECONDS = 0.25
+"""Between two looks at where a topic ends, while a loop waits for records."""
+
+KAFKA_STEP_WAIT_SECONDS = 0.1
+"""The longest wait of the reading thread for one message; so late it sees that it has to end."""
+
+KAFKA_BYTES_PER_RECORD = 1_024
+"""Taken for the length of a record while none was seen."""
+
+TRANSIENT_SECONDS_MIN = 0.25
+"""The wait after the first failure that may pass; it doubles with each one."""
+
+TRANSIENT_SECONDS_MAX = 15.0
+"""The longest wait between two attempts: so late does a pipeline go on after an outage of hours."""
+
+TRANSIENT_ONCE_SECONDS = 60.0
+"""How long `run --once` keeps trying without an answer: a restarted broker is back by then."""
+
 # -- lake -------------------------------------------------------------------------------------------------------------
 
 PARQUET_ROW_GROUP_ROWS_MAX = 131_072
@@ -439,3 +508,9 @@ SPARK_PLANS_KEPT = 4
 
 SPARK_TASK_FAILURES_MAX = 4
 """Times a task may fail before its job does, where Spark's master does not say: Spark's own number on a cluster."""
+
+SPARK_BATCH_SECONDS_TARGET = 8.0
+"""The same for Spark: two stages cost some tenths of a second whatever they do."""
+
+SHARE_ROWS_MIN = 5_000
+"""Offsets that are worth a share of their own: a task costs about as much."""

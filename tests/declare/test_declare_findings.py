@@ -73,7 +73,16 @@ VALUE_CASES = {
     "missing check": declaration(rules="    r: «missing-field»{otherwise: flag}\n"),
     "later serve": declaration(more="«not-in-this-version»serve: {latest: {from: orders}}\n"),
     "later rejects": declaration(more="«not-in-this-version»rejects: {kafka: {topic: x}}\n"),
-    "later kafka": source('  «not-in-this-version»kafka: {topic: a, brokers: "${BROKERS}"}\n'),
+    "topic's name": source("  kafka: {topic: «bad-name»a/b, brokers: a}\n"),
+    "brokers": source("  kafka: «missing-field»{topic: a}\n"),
+    "kept option": source("  kafka: {topic: a, brokers: a, options: {«kept-option»group.id: x, client.rack: r}}\n"),
+    "password without SASL": source(
+        "  kafka: {topic: a, brokers: a, security: {protocol: ssl, «option-without-use»password: x}}\n"
+    ),
+    "two secrets": source(
+        "  kafka: {topic: a, brokers: a, security: {protocol: ssl, key_password: "
+        "«conflicting-fields»{value: x, file: y}}}\n"
+    ),
     "later avro": source("  push: {}\n  format: «not-in-this-version»avro\n"),
     "later protobuf": source("  push: {}\n  format: {«not-in-this-version»protobuf: {file: a}}\n"),
     "later session": gold("  g: {window: {«not-in-this-version»session: 1 h, size: 1 h}, measures: {n: count()}}\n"),

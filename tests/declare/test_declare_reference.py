@@ -82,7 +82,7 @@ def test_every_example_of_the_reference_is_sound(section: Section) -> None:
     report = Report("example")
     node = read(text, report)
     assert node is not None
-    variables = dict.fromkeys(re.findall(r"\$\{(\w+)", text), "value")
+    variables = dict.fromkeys(re.findall(r"\$\{(\w+)", text), "localhost:9092")
     Record(section).read(node, Reading(report, variables))
     assert report.findings() == ()
 

@@ -57,6 +57,7 @@ CODES: dict[str, str] = {
     # meaning
     "conflicting-fields": "Two fields exclude each other.",
     "option-without-use": "An option has no effect where it stands.",
+    "kept-option": "A setting of the Kafka client would break a promise, or has a place of its own.",
     "format-source": "The source cannot deliver this format.",
     "records-path": "`records` cannot be found in records of this format.",
     "no-envelope": "`^.` is used without `records`.",

@@ -79,6 +79,8 @@ class Changes:
     def refuse_parts(self, path: tuple[str, ...], code: str, what: str, was: object, now: object) -> None:
         """The same for every field of two nouns of one kind."""
         for part in dataclasses.fields(was):  # type: ignore[arg-type]  # nouns are dataclasses
+            if not part.compare:
+                continue
             label = f"`{part.name}` of {what}"
             self.refuse((*path, part.name), code, label, getattr(was, part.name), getattr(now, part.name))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from penstock.declare.composites import ListOf, OneOf, Record
+from penstock.declare.kafka import KAFKA, build_kafka
 from penstock.declare.paths import PATH_SHAPE
 from penstock.declare.patterns import PATTERN_SHAPE, group_names
 from penstock.declare.shapes import (
@@ -25,6 +26,7 @@ from penstock.model.pipeline import (
     FilesSource,
     Format,
     JsonFormat,
+    Origin,
     ParquetFormat,
     PushSource,
     SimulateSource,
@@ -123,7 +125,7 @@ PARQUET = Section("parquet", "the Parquet format", "Files only: each row becomes
 PUSH_FIELD = Field("push", Record(PUSH), "Records pushed into the local log.", "push: {}")
 FILES_FIELD = Field("files", Record(FILES, short=PATH), "A folder of files.", "files: {path: incoming}")
 SIMULATE_FIELD = Field("simulate", Record(SIMULATE, short=WORLD), "Made-up records.", "simulate: {world: market}")
-KAFKA_FIELD = Field("kafka", TEXT_SHAPE, "Use `push: {}` or `files: {path: ...}` for now.", later=True)
+KAFKA_FIELD = Field("kafka", Record(KAFKA), "A Kafka topic.", 'kafka: {topic: ticks, brokers: "${KAFKA_BROKERS}"}')
 FORMAT = Field(
     "format",
     OneOf("format", (JSON, CSV, TEXT, PARQUET), later=("avro", "protobuf")),
@@ -150,12 +152,12 @@ ON_DATA_LOSS = Field(
     "on_data_loss: record",
     "`stop`",
 )
-ORIGINS = (PUSH_FIELD, FILES_FIELD, SIMULATE_FIELD)
+ORIGINS = (PUSH_FIELD, FILES_FIELD, KAFKA_FIELD, SIMULATE_FIELD)
 SOURCE = Section(
     "source",
     "the source",
-    "Where events come from: one of `push`, `files`, `simulate`, and how to read it.",
-    (*ORIGINS, KAFKA_FIELD, FORMAT, RECORDS, WHERE, ON_DATA_LOSS),
+    "Where events come from: one of `push`, `files`, `kafka`, `simulate`, and how to read it.",
+    (*ORIGINS, FORMAT, RECORDS, WHERE, ON_DATA_LOSS),
     example="files: {path: incoming}\nformat: {csv: {delimiter: \";\"}}\nwhere: type = 'trade'",
 )
 
@@ -185,10 +187,10 @@ def build_source(parsed: Parsed, report: Report) -> Source | None:
     )
 
 
-def build_origin(parsed: Parsed, report: Report) -> PushSource | FilesSource | SimulateSource | None:
-    written = [origin for origin in (*ORIGINS, KAFKA_FIELD) if parsed.has(origin)]
+def build_origin(parsed: Parsed, report: Report) -> Origin | None:
+    written = [origin for origin in ORIGINS if parsed.has(origin)]
     if not written:
-        repair = "Add `push: {}`, `files: {path: incoming}` or `simulate: {world: market}`."
+        repair = "Add `push: {}`, `files: {path: incoming}`, `kafka: {...}` or `simulate: {world: market}`."
         report.add(parsed.node.mark, "missing-field", "the source says not where events come from", repair)
     for extra in written[1:]:
         message = f"`{extra.name}` stands beside `{written[0].name}`: a pipeline has one source"
@@ -201,6 +203,9 @@ def build_origin(parsed: Parsed, report: Report) -> PushSource | FilesSource | S
     if files is not None:
         path = files.value.get(PATH)
         return None if path is None else FilesSource(path.value)
+    kafka = parsed.get(KAFKA_FIELD)
+    if kafka is not None:
+        return build_kafka(kafka.value, report)
     if simulate is not None:
         options = simulate.value
         world, events = options.get(WORLD), options.get(EVENTS)

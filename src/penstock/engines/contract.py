@@ -161,6 +161,10 @@ class Deriver(Protocol):
     def shares(self) -> int:
         """In how many parts a batch is worked on at once; the loop plans that many."""
 
+    @property
+    def batch_seconds(self) -> float:
+        """How long a batch may take: what it costs whatever its size should be little beside that."""
+
     def from_source(self, batch: int, shares: Sequence[Sequence[Range]], now: int) -> Work:
         """A new batch of these ranges, ingested at `now` (microseconds) where the source does not say when."""
 
@@ -217,6 +221,10 @@ class Engine(Protocol):
 
     def register(self, plan: RefinePlan) -> None:
         """Make the functions of a plan known to `query` and `schema`; `refine` does so itself."""
+
+    @property
+    def reads_apart(self) -> bool:
+        """Whether other processes read the source, so that the loop's own need only plan."""
 
     def deriver(self, job: Job) -> Deriver:
         """What takes the pipeline's batches through."""

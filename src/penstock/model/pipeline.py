@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from penstock.model.finding import Mark
+from penstock.model.kafka import KafkaSource
 
 if TYPE_CHECKING:
     from penstock.model.fields import FieldPath
@@ -80,6 +81,9 @@ class SimulateSource:
     kind: str = "simulate"
 
 
+Origin = PushSource | FilesSource | KafkaSource | SimulateSource
+
+
 @dataclass(frozen=True)
 class JsonFormat:
     kind: str = "json"
@@ -124,7 +128,7 @@ class Source:
     `on_data_loss` is `stop` or `record`.
     """
 
-    origin: PushSource | FilesSource | SimulateSource
+    origin: Origin
     format: Format = JsonFormat()
     records: FieldPath | None = None
     where: Expression | None = None

@@ -68,7 +68,7 @@ class Pusher:
     def __init__(self, pipeline: Pipeline, settings: Settings, state_folder: Path, source: int = 1) -> None:
         origin = pipeline.source.origin
         if not isinstance(origin, PushSource):
-            what = {"files": "files from a folder", "simulate": "the simulator"}[origin.kind]
+            what = {"files": "files from a folder", "kafka": "a Kafka topic", "simulate": "the simulator"}[origin.kind]
             raise UsageError(
                 f"pipeline {pipeline.name} reads {what}, so nothing can be pushed to it",
                 hint="Only a pipeline with `source: push: {}` takes records; others go on by themselves.",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from penstock.limits import RECORD_BYTES_MAX
 from penstock.model.columns import ROWS, WINDOW_END, WINDOW_START
+from penstock.model.kafka import KafkaSource
 from penstock.model.pipeline import (
     Action,
     CsvFormat,
@@ -171,6 +172,8 @@ def _origin(source: Source) -> str:
     origin = source.origin
     if isinstance(origin, FilesSource):
         return f"the files in {origin.path}"
+    if isinstance(origin, KafkaSource):
+        return f"the Kafka topic {origin.topic}"
     if isinstance(origin, SimulateSource):
         return f"the simulated {origin.world} (seed {origin.seed})"
     return "pushes"

@@ -196,6 +196,7 @@ def _open_source(
             record_bytes_max=context.settings.record_bytes_max,
             push_bytes_max=context.settings.push_bytes_max,
             clock=context.clock.now,
+            read_ahead=not context.engine.reads_apart,
         )
 
     known = contracts.incarnations()

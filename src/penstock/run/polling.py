@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from penstock.errors import SourceLost
-from penstock.limits import BATCH_ROWS_MIN, BATCH_SECONDS_TARGET
+from penstock.limits import BATCH_ROWS_MIN, BATCH_SECONDS_TARGET, SHARE_ROWS_MIN
 from penstock.run.protocol import Batch
 from penstock.sources.contract import Bounds
 
@@ -19,10 +20,11 @@ if TYPE_CHECKING:
 
 
 class BatchSize:
-    """How many rows the next batch may have: what takes about BATCH_SECONDS_TARGET, or with `fixed` what was asked."""
+    """How many rows the next batch may have: what takes about `seconds`, or with `fixed` what was asked."""
 
-    def __init__(self, rows_max: int, *, fixed: bool = False) -> None:
+    def __init__(self, rows_max: int, seconds: float = BATCH_SECONDS_TARGET, *, fixed: bool = False) -> None:
         self._rows_max = rows_max
+        self._seconds = seconds
         self._fixed = fixed
         self.rows = rows_max
 
@@ -30,7 +32,7 @@ class BatchSize:
         """Learn from a batch that passed through; one below the least size says nothing about the cost of a row."""
         if self._fixed or rows < BATCH_ROWS_MIN or seconds <= 0:
             return
-        wanted = int(rows * BATCH_SECONDS_TARGET / seconds)
+        wanted = int(rows * self._seconds / seconds)
         self.rows = max(min(BATCH_ROWS_MIN, self._rows_max), min(self._rows_max, wanted))
 
 
@@ -58,8 +60,11 @@ class Poller:
         return Batch(number, joined(ranges), work, self.source.fingerprint(self.position))
 
     def _plan(self) -> list[tuple[Range, ...]]:
-        """The ranges of each share of the next batch, one behind the other."""
+        """The ranges of each share of the next batch."""
         count = self._deriver.shares
+        if count == 1 or self.source.divisible:
+            ranges = self.source.plan(self.position, Bounds(self.size.rows, self._bytes_max))
+            return shared(ranges, count)
         bounds = Bounds(-(-self.size.rows // count), -(-self._bytes_max // count))
         position = dict(self.position)
         shares: list[tuple[Range, ...]] = []
@@ -77,13 +82,33 @@ class Poller:
         return shares
 
 
+def shared(ranges: Sequence[Range], count: int) -> list[tuple[Range, ...]]:
+    """The ranges dealt out to at most `count` shares of about the same number of offsets: as few partitions in each as
+    that allows, because each is a place to begin reading at."""
+    total = sum(item.end - item.start for item in ranges)
+    size = max(SHARE_ROWS_MIN, -(-total // count))
+    shares: list[list[Range]] = []
+    room = 0
+    for item in ranges:
+        start = item.start
+        while start < item.end:
+            if room == 0:
+                shares.append([])
+                room = size
+            end = min(item.end, start + room)
+            shares[-1].append(item if (start, end) == (item.start, item.end) else replace(item, start=start, end=end))
+            room -= end - start
+            start = end
+    return [tuple(share) for share in shares]
+
+
 def joined(ranges: Sequence[Range]) -> tuple[Range, ...]:
     """Adjacent ranges of a partition as one: ten thousand small files are one range of records."""
     result: list[Range] = []
     for item in ranges:
         last = result[-1] if result else None
         if last and (last.source, last.partition, last.end) == (item.source, item.partition, item.start):
-            result[-1] = type(item)(item.source, item.partition, last.start, item.end)
+            result[-1] = replace(last, end=item.end)
         else:
-            result.append(type(item)(item.source, item.partition, item.start, item.end))
+            result.append(replace(item, hint=""))
     return tuple(result)

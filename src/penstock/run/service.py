@@ -92,7 +92,11 @@ class _Loop:
         )
         tables = self._protocol.tables
         settings, options = self._context.settings, self._options
-        self._size = BatchSize(options.batch_rows or settings.batch_rows_max, fixed=options.batch_rows is not None)
+        self._size = BatchSize(
+            options.batch_rows or settings.batch_rows_max,
+            self._protocol.deriver.batch_seconds,
+            fixed=options.batch_rows is not None,
+        )
         self._poller = Poller(
             self._opened.source,
             self._protocol.deriver,

@@ -7,7 +7,7 @@ The suite that every source has to pass is `penstock.testing.source_contract`. T
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -98,6 +98,11 @@ class Source(Protocol):
         """Which source this is. A source made anew after it was lost has another unique id."""
         ...
 
+    @property
+    def divisible(self) -> bool:
+        """Whether a planned range may be cut anywhere and read in parts at no further cost."""
+        ...
+
     def plan(self, position: Position, bounds: Bounds) -> tuple[Range, ...]:
         """Ranges from `position` on, ordered by (partition, start); () when there is nothing new now.
 
@@ -117,6 +122,18 @@ class Source(Protocol):
             SourceLost: a record of the ranges can no longer be delivered as it was.
             TransientError: try again.
         """
+        ...
+
+    def read_pieces(self, ranges: Sequence[Range], *, rows: int, size: int) -> Iterator[pa.Table]:
+        """The same records in tables of about `rows` records and `size` bytes at most, one after the other: for a
+        process that reads what another has planned. A source that plans exactly may give them in one.
+
+        Raises: as `read`, while it is consumed.
+        """
+        ...
+
+    def held(self, records: int, size: int, offsets: int) -> None:
+        """What ranges of so many offsets turned out to hold, where others read them; plans may go by it."""
         ...
 
     def fingerprint(self, position: Position) -> Mapping[int, int]:

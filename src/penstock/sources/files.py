@@ -54,6 +54,8 @@ class FolderSource:
     """Reads `folder` (called `name` towards people), but not `lake`, as incarnation `incarnation`. See `Source` for the
     contract."""
 
+    divisible = False  # a range begins where the reader can go at once
+
     def __init__(
         self,
         folder: Path,
@@ -210,6 +212,12 @@ class FolderSource:
             cursor.close()
 
     # -- restart ------------------------------------------------------------------------------------------------------
+
+    def read_pieces(self, ranges: Sequence[Range], *, rows: int, size: int) -> Iterator[pa.Table]:  # noqa: ARG002
+        yield self.read(ranges)  # a plan of this source is exact
+
+    def held(self, records: int, size: int, offsets: int) -> None:
+        """Plans look at the records themselves."""
 
     def fingerprint(self, position: Position) -> Mapping[int, int]:
         offset = position.get(0, 0)

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 from penstock import limits
 from penstock.errors import UsageError, check
+from penstock.model.kafka import KafkaSource
 from penstock.model.pipeline import FilesSource, PushSource, Source
 from penstock.sources.contract import wall_clock
 from penstock.sources.files import FolderSource
+from penstock.sources.kafka import TopicSource
 from penstock.sources.listing import Lister
 from penstock.sources.push import PushLogSource
 from penstock.sources.push_log import PushLog
@@ -34,13 +36,17 @@ def open_source(
     record_bytes_max: int = limits.RECORD_BYTES_MAX,
     push_bytes_max: int = limits.PUSH_LOG_BYTES_MAX,
     clock: Clock = wall_clock,
+    read_ahead: bool = True,
+    unique_id: str | None = None,
 ) -> OpenSource:
     """The source of `pipeline`. `folder` is the project's, `state_folder` the lake's, with its push logs; a folder of
-    files needs its `manifest`.
+    files needs its `manifest`. Without `read_ahead` it only plans, and other processes read; those are told the
+    `unique_id` that the source must have.
 
     Raises:
         StorageError, SourceLost: it cannot be opened.
-        UsageError: a folder of files that lies in the lake.
+        TransientError: it cannot be reached now.
+        UsageError: a folder of files that lies in the lake; brokers that refuse us; a client that is not installed.
     """
     origin = source.origin
     if isinstance(origin, PushSource):
@@ -64,6 +70,18 @@ def open_source(
             manifest=manifest,
             lake=state_folder,
             on_data_loss=source.on_data_loss,
+            record_bytes_max=record_bytes_max,
+            clock=clock,
+        )
+    if isinstance(origin, KafkaSource):
+        return TopicSource(
+            origin,
+            pipeline=pipeline,
+            incarnation=incarnation,
+            folder=folder,
+            on_data_loss=source.on_data_loss,
+            read_ahead=read_ahead,
+            unique_id=unique_id,
             record_bytes_max=record_bytes_max,
             clock=clock,
         )

@@ -29,6 +29,8 @@ ENTRIES_PER_LOOK = 1_024
 class PushLogSource:
     """Reads `log` as incarnation `incarnation`. See `Source` for the contract."""
 
+    divisible = True
+
     def __init__(self, log: PushLog, *, pipeline: str, incarnation: int, on_data_loss: str = "stop") -> None:
         self._log = log
         self._incarnation = incarnation
@@ -133,6 +135,12 @@ class PushLogSource:
                 block = self._log.records(entry).slice(first - entry.first_offset, last - first)
                 yield record_table(span.partition, first, block, entry.ingested_at)
                 reached = last
+
+    def read_pieces(self, ranges: Sequence[Range], *, rows: int, size: int) -> Iterator[pa.Table]:  # noqa: ARG002
+        yield self.read(ranges)  # a plan of this source is exact
+
+    def held(self, records: int, size: int, offsets: int) -> None:
+        """Plans look at the records themselves."""
 
     def fingerprint(self, position: Position) -> Mapping[int, int]:  # noqa: ARG002 - the log's id says it all
         return {}

@@ -32,6 +32,8 @@ class SimulatedSource:
     first plan of this process: nothing is kept over a restart but the position. Such a source is never exhausted.
     """
 
+    divisible = True
+
     def __init__(
         self,
         world: World,
@@ -74,6 +76,12 @@ class SimulatedSource:
                 sent = self._world.make(start, min(SIMULATED_ROWS_PER_STEP, span.end - start))
                 tables.append(record_table(0, start, sent.block, None))
         return pa.concat_tables(tables or [RECORD_SCHEMA.empty_table()])
+
+    def read_pieces(self, ranges: Sequence[Range], *, rows: int, size: int) -> Iterator[pa.Table]:  # noqa: ARG002
+        yield self.read(ranges)  # a plan of this source is exact
+
+    def held(self, records: int, size: int, offsets: int) -> None:
+        """Plans look at the records themselves."""
 
     def fingerprint(self, position: Position) -> Mapping[int, int]:  # noqa: ARG002 - the identity says it all
         return {}

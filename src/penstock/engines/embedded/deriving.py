@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from penstock.engines.outcome import Events, as_bronze, numbered, refuse_stopped
 from penstock.lake.schema import align
+from penstock.limits import BATCH_SECONDS_TARGET
 from penstock.model.columns import BATCH, PLACE
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ class EmbeddedDeriver:
     """See `Deriver`. Records are read by the caller's thread, from the loop's own source."""
 
     shares = 1
+    batch_seconds = BATCH_SECONDS_TARGET
 
     def __init__(self, engine: Engine, job: Job) -> None:
         self._engine = engine

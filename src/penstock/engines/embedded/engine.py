@@ -92,6 +92,10 @@ class EmbeddedEngine:
                     )
                     self._functions.add(function.name)
 
+    @property
+    def reads_apart(self) -> bool:
+        return False
+
     def deriver(self, job: Job) -> EmbeddedDeriver:
         return EmbeddedDeriver(self, job)
 

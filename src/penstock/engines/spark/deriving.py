@@ -24,7 +24,7 @@ from penstock.engines.spark.shares import (
 from penstock.engines.spark.worker import Stage
 from penstock.errors import UsageError, check
 from penstock.lake.datafile import overlaps
-from penstock.limits import SPARK_PLANS_KEPT
+from penstock.limits import SPARK_BATCH_SECONDS_TARGET, SPARK_PLANS_KEPT
 from penstock.model.batch import BatchCounts
 from penstock.model.columns import BATCH
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from pyspark.core.broadcast import Broadcast
 
     from penstock.engines.contract import Engine, Job, PlacedKeys, Verdict
+    from penstock.engines.embedded.deriving import EmbeddedRefined
     from penstock.engines.spark.session import Session
     from penstock.engines.spark.shares import Part, SettledPart
     from penstock.lake.table import DataFile
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
 
 class SparkDeriver:
     """See `Deriver`."""
+
+    batch_seconds = SPARK_BATCH_SECONDS_TARGET
 
     def __init__(self, session: Session, engine: Engine, job: Job) -> None:
         _refuse_unreachable(session, job)
@@ -107,12 +110,14 @@ def _setup(job: Job, parallelism: int) -> Setup:
         settings=job.settings,
         pipeline=job.pipeline,
         incarnation=job.incarnation,
+        unique_id=job.source.identity.unique_id,
         writer=job.writer,
         bronze=job.bronze.spec,
         rejects=job.rejects.spec,
         silver=job.silver.spec,
         windows=tuple((plan.name, plan.rows_sql) for plan in job.golds),
         memory_bytes=job.settings.memory_bytes // parallelism,
+        piece_bytes=2 * job.settings.batch_bytes_max // parallelism,
     )
 
 
@@ -132,15 +137,27 @@ class SparkWork:
     def bronze_files(self) -> list[DataFile]:
         return [file for part in self._parts.result() for file in part.bronze]
 
-    def refine(self, plan: Plan, references: Mapping[str, pa.Table]) -> SparkRefined:
+    def refine(self, plan: Plan, references: Mapping[str, pa.Table]) -> SparkRefined | EmbeddedRefined:
         stage = self._deriver.stage(plan, references)
         try:
-            parts = self._deriver.session.run(stage, self._shares)
+            parts: list[Part] = [part for parts in self._deriver.session.run(stage, self._shares) for part in parts]
         except BaseException as error:
             self._parts.set_exception(error)
             raise
         self._parts.set_result(parts)
+        self._tell(parts)
+        if not parts:  # ranges may hold nothing
+            return self._deriver.without_records(self._batch).refine(plan, references)
         return SparkRefined(self._deriver, self._batch, stage, parts)
+
+    def _tell(self, parts: list[Part]) -> None:
+        """Tell the source how much its ranges held."""
+        offsets = sum(
+            item.end - item.start for share in self._shares if isinstance(share, SourceShare) for item in share.ranges
+        )
+        if offsets:
+            records, size = sum(part.records for part in parts), sum(part.bytes for part in parts)
+            self._deriver.job.source.held(records, size, offsets)
 
 
 class SparkRefined:

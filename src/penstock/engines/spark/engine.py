@@ -35,6 +35,10 @@ class SparkEngine:
     def register(self, plan: RefinePlan) -> None:
         self._local.register(plan)
 
+    @property
+    def reads_apart(self) -> bool:
+        return True
+
     def deriver(self, job: Job) -> SparkDeriver:
         return SparkDeriver(self._session, self._local, job)
 

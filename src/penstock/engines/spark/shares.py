@@ -52,12 +52,15 @@ class Setup:
     settings: Settings
     pipeline: Pipeline
     incarnation: int
+    unique_id: str
     writer: Writer
     bronze: TableSpec
     rejects: TableSpec
     silver: TableSpec
     windows: tuple[tuple[str, str], ...]
     memory_bytes: int
+    piece_bytes: int
+    """What a worker reads of a share at once, at most; a share that holds more becomes several parts."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,8 @@ class Part:
 
     bronze: tuple[DataFile, ...]
     records: int
+    bytes: int
+    """Of the records' values."""
     events: int
     skipped: int
     stopped: Stopped | None

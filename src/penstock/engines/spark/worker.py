@@ -13,6 +13,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from penstock.engines.embedded.engine import EmbeddedEngine
 from penstock.engines.outcome import Events, as_bronze, numbered
@@ -55,7 +56,7 @@ class Stage:
 
     def __call__(
         self, shares: Iterable[SourceShare | BronzeShare | VerdictShare]
-    ) -> Iterator[Part | SettledPart | PenstockError]:
+    ) -> Iterator[list[Part] | SettledPart | PenstockError]:
         for share in shares:
             try:
                 room = _room(self._setup.value)
@@ -88,23 +89,30 @@ class Room:
 
     # -- the first stage ----------------------------------------------------------------------------------------------
 
-    def refine(self, share: SourceShare | BronzeShare, pinned: Pinned) -> Part:
-        """Bronze rows and their events; those of a new share become a file of bronze."""
-        if isinstance(share, SourceShare):
-            records = as_bronze(self._opened_source().read(share.ranges), self._setup.incarnation, share.now)
-            files = self._write(self._setup.bronze, numbered(records, share.batch))
-        else:
-            files, records = share.files, self._from_bronze(share.batch, share.files)
+    def refine(self, share: SourceShare | BronzeShare, pinned: Pinned) -> list[Part]:
+        """Bronze rows and their events; those of a new share become files of bronze."""
+        if not isinstance(share, SourceShare):
+            return [self._part(share.batch, share.files, self._from_bronze(share.batch, share.files), pinned)]
+        setup, parts = self._setup, []
+        rows = sum(item.end - item.start for item in share.ranges)
+        for records in self._opened_source().read_pieces(share.ranges, rows=rows, size=setup.piece_bytes):
+            bronze = as_bronze(records, setup.incarnation, share.now)
+            files = self._write(setup.bronze, numbered(bronze, share.batch))
+            parts.append(self._part(share.batch, files, bronze, pinned))
+        return parts
+
+    def _part(self, batch: int, files: tuple[DataFile, ...], records: pa.Table, pinned: Pinned) -> Part:
         events = self._events(records, pinned)
         keyed = bool(pinned.pipeline.silver.key)
         return Part(
             bronze=files,
             records=records.num_rows,
+            bytes=pc.sum(pc.binary_length(records["value"])).as_py() or 0,
             events=events.count,
             skipped=events.skipped,
             stopped=events.stopped(),
             keys=PackedKeys.of(events.keys()) if keyed else None,
-            cache=self._keep(events, share.batch),
+            cache=self._keep(events, batch),
         )
 
     def _opened_source(self) -> Source:
@@ -122,6 +130,7 @@ class Room:
                 manifest=manifest,
                 record_bytes_max=setup.settings.record_bytes_max,
                 push_bytes_max=setup.settings.push_bytes_max,
+                unique_id=setup.unique_id,
             )
         return self._source
 
