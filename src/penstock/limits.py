@@ -514,3 +514,6 @@ SPARK_BATCH_SECONDS_TARGET = 8.0
 
 SHARE_ROWS_MIN = 5_000
 """Offsets that are worth a share of their own: a task costs about as much."""
+
+SPARK_WORKER_BYTES_MIN = 64 * MIB
+"""Memory of a worker's queries, whatever the share of its executor: they spill below it for nothing."""

@@ -24,7 +24,7 @@ from penstock.engines.spark.shares import (
 from penstock.engines.spark.worker import Stage
 from penstock.errors import UsageError, check
 from penstock.lake.datafile import overlaps
-from penstock.limits import SPARK_BATCH_SECONDS_TARGET, SPARK_PLANS_KEPT
+from penstock.limits import SPARK_BATCH_SECONDS_TARGET, SPARK_PLANS_KEPT, SPARK_WORKER_BYTES_MIN
 from penstock.model.batch import BatchCounts
 from penstock.model.columns import BATCH
 
@@ -54,7 +54,7 @@ class SparkDeriver:
         self.session = session
         self.engine = engine
         self.job = job
-        self._setup = session.broadcast(_setup(job, session.parallelism))
+        self._setup = session.broadcast(_setup(session, job))
         self._pinned: dict[int, tuple[Plan, Broadcast[Pinned]]] = {}
 
     @property
@@ -99,7 +99,7 @@ def _refuse_unreachable(session: Session, job: Job) -> None:
         )
 
 
-def _setup(job: Job, parallelism: int) -> Setup:
+def _setup(session: Session, job: Job) -> Setup:
     return Setup(
         name=uuid.uuid4().hex,
         refine_version=job.refine_version,
@@ -116,8 +116,8 @@ def _setup(job: Job, parallelism: int) -> Setup:
         rejects=job.rejects.spec,
         silver=job.silver.spec,
         windows=tuple((plan.name, plan.rows_sql) for plan in job.golds),
-        memory_bytes=job.settings.memory_bytes // parallelism,
-        piece_bytes=2 * job.settings.batch_bytes_max // parallelism,
+        memory_bytes=max(SPARK_WORKER_BYTES_MIN, job.settings.memory_bytes // session.cores_per_executor),
+        piece_bytes=2 * job.settings.batch_bytes_max // session.parallelism,
     )
 
 

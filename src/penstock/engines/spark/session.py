@@ -31,13 +31,20 @@ DRIVER_MEMORY = "1g"
 
 
 class Session:
-    """One Spark context, shared by the pipelines of a process. `run` may be called from several threads at once."""
+    """One Spark context, shared by the pipelines of a process. `run` may be called from several threads at once.
+
+    A context that this process has already is used as it is, and left to who made it.
+
+    Raises:
+        UsageError: pyspark or Java is missing or of another version, or Spark does not start; says what to do.
+    """
 
     def __init__(self, master: str | None, options: Mapping[str, str], threads: int) -> None:
         _require_package()
         self._log: Path | None = None
         self._failed = False
-        if "PYSPARK_GATEWAY_PORT" in os.environ:  # spark-submit has started Java already
+        self._is_ours = not _has_context()
+        if not self._is_ours or "PYSPARK_GATEWAY_PORT" in os.environ:  # spark-submit has started Java already
             self._context = _context(master, options, threads)
             return
         _require_java()
@@ -50,6 +57,15 @@ class Session:
     def parallelism(self) -> int:
         """How many shares are worked on at once: the cores of all executors."""
         return max(1, int(self._context.defaultParallelism))
+
+    @property
+    def cores_per_executor(self) -> int:
+        """How many shares share the memory of one executor."""
+        if self.is_local:
+            return self.parallelism
+        told = self._context.getConf().get("spark.executor.cores")
+        executors = int(self._context._jsc.sc().getExecutorMemoryStatus().size()) - 1  # the driver is among them
+        return int(told) if told else max(1, self.parallelism // max(1, executors))
 
     @property
     def is_local(self) -> bool:
@@ -86,7 +102,8 @@ class Session:
 
     def close(self) -> None:
         """End the context and with it the executors and Java. Its log goes too, unless something failed."""
-        self._context.stop()
+        if self._is_ours:
+            self._context.stop()
         if self._log is not None and not self._failed:
             self._log.unlink(missing_ok=True)
 
@@ -142,6 +159,12 @@ def _context(master: str | None, options: Mapping[str, str], threads: int) -> Sp
             f"Spark did not start with the master {chosen}: {_reason(error)}",
             hint="Look at `spark_master` and `spark_options` in penstock.yaml, or --master and --conf.",
         ) from error
+
+
+def _has_context() -> bool:
+    from pyspark import SparkContext  # noqa: PLC0415 - an extra
+
+    return SparkContext._active_spark_context is not None
 
 
 def _require_package() -> None:
