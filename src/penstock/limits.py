@@ -476,6 +476,9 @@ OBJECT_PART_BYTES = 16 * MIB
 OBJECT_SIZES_KEPT = 1_000
 """Objects of which it is remembered that they were put: those of some batches, which are about to be committed."""
 
+OBJECT_ENTRIES_KEPT = 1_000
+"""Log entries whose bytes are kept: a start reads each several times, and none ever changes. Most have a few kB."""
+
 OBJECT_ENDS_KEPT = 32
 """Objects whose ends a query keeps: DuckDB opens a file several times."""
 

@@ -7,6 +7,7 @@ before it answers. Files that a table refers to have names no other file gets, a
 
 from __future__ import annotations
 
+import re
 import secrets
 import tempfile
 import threading
@@ -27,6 +28,7 @@ from penstock.lake.storage import StoredFile, held_lock, storage_error
 from penstock.lake.storeerrors import may_pass, status, store_error
 from penstock.limits import (
     OBJECT_CONNECT_SECONDS_MAX,
+    OBJECT_ENTRIES_KEPT,
     OBJECT_PART_BYTES,
     OBJECT_REQUEST_SECONDS_MAX,
     OBJECT_RETRY_SECONDS,
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 PROBE_FOLDER = "_penstock"
+_ENTRY = re.compile(r"/_delta_log/\d{20}\.json$")
 
 
 class ObjectStorage:
@@ -59,6 +62,7 @@ class ObjectStorage:
         self._state_folder = state_folder
         self._store = _open_store(self.root, options)
         self._sizes: OrderedDict[str, int] = OrderedDict()
+        self._entries: OrderedDict[str, bytes] = OrderedDict()
         self._lock = threading.Lock()
         self._probed = False
 
@@ -120,7 +124,13 @@ class ObjectStorage:
         return (self.size(path) if known is None else known) == size
 
     def read(self, path: str) -> bytes:
-        return bytes(self._tried(path, lambda: obstore.get(self._store, path).bytes()))
+        with self._lock:
+            if path in self._entries:
+                return self._entries[path]
+        data = bytes(self._tried(path, lambda: obstore.get(self._store, path).bytes()))
+        if _ENTRY.search(path):
+            self._keep(self._entries, path, data, OBJECT_ENTRIES_KEPT)
+        return data
 
     def open(self, path: str) -> pa.NativeFile:
         ranged = self.ranged(path)
@@ -193,6 +203,7 @@ class ObjectStorage:
     def delete(self, path: str) -> None:
         with self._lock:
             self._sizes.pop(path, None)
+            self._entries.pop(path, None)
         with suppress(FileNotFoundError):
             self._tried(path, lambda: obstore.delete(self._store, path))
 
@@ -222,7 +233,7 @@ class ObjectStorage:
             )
         except FileNotFoundError as error:  # the bucket is
             raise store_error(error, self.uri(path)) from error
-        self._remember(path, len(data))
+        self._keep(self._sizes, path, len(data), OBJECT_SIZES_KEPT)
 
     def _create(self, path: str, data: bytes) -> bool:
         unknown = False
@@ -239,7 +250,7 @@ class ObjectStorage:
                 failure = error
                 unknown = True
             else:
-                self._remember(path, len(data))
+                self._keep(self._sizes, path, len(data), OBJECT_SIZES_KEPT)
                 return True
             if attempt == OBJECT_TRIES_MAX or isinstance(failure, FileNotFoundError) or not may_pass(failure):
                 break
@@ -252,11 +263,11 @@ class ObjectStorage:
         except FileNotFoundError:
             return False
 
-    def _remember(self, path: str, size: int) -> None:
+    def _keep(self, kept: OrderedDict[str, _T], path: str, value: _T, count: int) -> None:
         with self._lock:
-            self._sizes[path] = size
-            while len(self._sizes) > OBJECT_SIZES_KEPT:
-                self._sizes.popitem(last=False)
+            kept[path] = value
+            while len(kept) > count:
+                kept.popitem(last=False)
 
     def _probe(self) -> None:
         """See once that the store refuses to put an object that is there: all that keeps two writers apart."""

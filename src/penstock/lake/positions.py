@@ -50,6 +50,11 @@ class Positions:
             later = Positions.load(storage, self.table, version)
             self.txns, self.version = later.txns, later.version
 
+    def note(self, version: int, txns: Mapping[str, int]) -> None:
+        """Know what our own commit of `version` recorded, without reading it."""
+        if self.version == version - 1:
+            self.txns, self.version = {**self.txns, **txns}, version
+
     def _advance(self, storage: Storage, version: int) -> None:
         txns = dict(self.txns)  # whoever got the old mapping keeps it
         for number in range(self.version + 1, version + 1):

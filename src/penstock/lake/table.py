@@ -114,8 +114,7 @@ class Table:
             # delta-rs lists the whole log to refresh; one look at the next entry tells the same, as long as that entry
             # cannot have come and been cleaned up again since.
             now = boot_seconds()
-            recent = now - self._refreshed < REFRESH_TRUST_SECONDS
-            if recent and self.storage.size(log.entry_path(self.name, handle.version + 1)) is None:
+            if self._is_recent() and self.storage.size(log.entry_path(self.name, handle.version + 1)) is None:
                 return handle.version
             if handle.refresh():
                 self._spec = None
@@ -249,8 +248,9 @@ class Table:
             StorageError: the disk refused; whether the commit is there shows at the next start. This table takes no
                 more commits in this process.
         """
-        added, removed, extra = list(add), list(remove), dict(txns or {})
-        positions = {} if batch is None else {batch_txn(writer.pipeline): batch}
+        added, removed = list(add), list(remove)
+        recorded = {} if batch is None else {batch_txn(writer.pipeline): batch}
+        positions = {**writer.txns(), **recorded, **(txns or {})}
         name = uuid.uuid4().hex
 
         def write(version: int) -> bool:
@@ -260,7 +260,7 @@ class Table:
             return self._write_entry(
                 version,
                 name,
-                {**writer.txns(), **positions, **extra},
+                positions,
                 self._add_actions(added, data_change),
                 [
                     log.remove_action(file.path, file.size, self._partition_values(file), data_change=data_change)
@@ -269,7 +269,7 @@ class Table:
             )
 
         with self._lock:
-            committed = self._commit(writer, batch, write, name)
+            committed = self._commit(writer, batch, write, name, positions)
             if not committed.already:
                 self._note_files(committed.version, added, removed)
             return committed
@@ -286,7 +286,7 @@ class Table:
             return self._write_entry(version, name, writer.txns())
 
         with self._lock:
-            return self._commit(writer, None, write, name, taking=True)
+            return self._commit(writer, None, write, name, writer.txns(), taking=True)
 
     def evolve(self, writer: Writer, wanted: TableSpec) -> bool:
         """Add the columns `wanted` has and the table lacks, at the end, durably. False when there were none.
@@ -303,7 +303,7 @@ class Table:
             self.refresh()
             if not self.spec.additions(wanted):
                 return False
-            self._commit(writer, None, write, name)
+            self._commit(writer, None, write, name, writer.txns())
             self._spec = None
             return True
 
@@ -323,16 +323,20 @@ class Table:
         batch: int | None,
         write: Callable[[int], bool],
         name: str,
+        positions: Mapping[str, int],
         *,
         taking: bool = False,
     ) -> Committed:
-        """DESIGN "Fencing" in steps. `write` writes the entry of a version, or says that a rival did."""
+        """DESIGN "Fencing" in steps. `write` writes the entry of a version, which records `positions`, or says that a
+        rival did."""
         if self._broken is not None:
             raise self._broken
         failure: PenstockError | None = None
-        for _ in range(COMMIT_ATTEMPTS_MAX):
-            # 1 refresh and see who owns the table and how far it is
-            before = self.refresh()
+        for attempt in range(COMMIT_ATTEMPTS_MAX):
+            # 1 see who owns the table and how far it is. What is known from a moment ago does at first: what a rival
+            # has written since stands where ours would, and makes it fail
+            started = boot_seconds()
+            before = self.version if attempt == 0 and self._is_recent() else self.refresh()
             self.check_owner(writer, taking=taking)
             self._verify_durable(before)
             if batch is not None and (self.txn(batch_txn(writer.pipeline)) or 0) >= batch:
@@ -353,6 +357,9 @@ class Table:
             self._make_durable(before + 1)
             self._opened().advance(before + 1)
             self._durable = before + 1
+            self._refreshed = started
+            if self._positions is not None:
+                self._positions.note(before + 1, positions)
             self._commits_since_checkpoint += 1
             if self._commits_since_checkpoint >= COMMITS_PER_CHECKPOINT:
                 write_checkpoint(self.storage, self.name, self._opened())
@@ -362,6 +369,11 @@ class Table:
             f"{self.name}: {COMMIT_ATTEMPTS_MAX} attempts to commit lost to other commits",
             hint="Something else writes into this table; find and stop it.",
         )
+
+    def _is_recent(self) -> bool:
+        """Whether the table's last version was known so short a time ago that no entry can have come and left the log
+        since."""
+        return boot_seconds() - self._refreshed < REFRESH_TRUST_SECONDS
 
     def check_owner(self, writer: Writer, *, taking: bool = False) -> None:
         """Raise `Fenced` unless `writer` owns the table, at `version`; `taking`: or a writer of a lower epoch does."""
@@ -471,7 +483,9 @@ class Table:
 
     def _opened(self) -> Handle:
         if self._handle is None:
+            now = boot_seconds()
             self._handle = Handle.open(self.storage, self.name)
+            self._refreshed = now
         return self._handle
 
     def _partition_column(self) -> str | None:
