@@ -56,11 +56,12 @@ class _Reading:
         self._size = size
         self._record_bytes_max = record_bytes_max
         self._next = {number: span.start for number, span in spans.items()}
+        self._consumer = cluster.consumer()
         self._step = 100
 
     def tables(self) -> Iterator[pa.Table]:
         module = self._cluster.module
-        consumer = self._cluster.consumer()
+        consumer = self._consumer
         consumer.assign([module.TopicPartition(self._topic, number, at) for number, at in sorted(self._next.items())])
         held: list[pa.Table] = []
         rows, size = 0, 0
@@ -113,6 +114,8 @@ class _Reading:
     def _reach(self, partition: int, offset: int) -> None:
         if offset >= self._spans[partition].end:
             del self._next[partition]
+            # What the client has read behind the range is dropped there, instead of being laid out here.
+            self._consumer.pause([self._cluster.module.TopicPartition(self._topic, partition)])
         else:
             self._next[partition] = max(offset, self._next[partition])
 
