@@ -120,7 +120,7 @@ class Room:
             setup, manifest = self._setup, None
             if setup.pipeline.source.origin.kind == "files":
                 table = Lake(self._storage).table(table_name(Kind.MANIFESTS, setup.pipeline.name))
-                manifest = None if table is None else TableManifest(table, setup.writer)
+                manifest = None if table is None else TableManifest(table, setup.writer, follows=True)
             self._source = open_source(
                 setup.pipeline.source,
                 pipeline=setup.pipeline.name,
