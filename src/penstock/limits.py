@@ -509,6 +509,9 @@ PREPARED_QUERIES_MAX = 64
 SPARK_PLANS_KEPT = 4
 """Plans that a worker keeps compiled, and the driver on their way to the workers: one for each set of pins in use."""
 
+SPARK_ROOMS_KEPT = 32
+"""Pipelines that a worker keeps open, each with an engine and a source; one more, and the one used longest ago goes."""
+
 SPARK_TASK_FAILURES_MAX = 4
 """Times a task may fail before its job does, where Spark's master does not say: Spark's own number on a cluster."""
 

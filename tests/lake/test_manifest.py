@@ -78,3 +78,16 @@ def test_missing_rows_are_damage(tmp_path: Path) -> None:
     table.commit(writer, batch=None, remove=[first])
     with pytest.raises(LakeCorrupt, match="manifests/p"):
         TableManifest(table, writer).entries()
+
+
+def test_one_that_follows_sees_what_the_writer_appends(tmp_path: Path) -> None:
+    writer, (table,) = owned(open_lake(tmp_path), layout.manifest_spec("p"))
+    manifest = TableManifest(table, writer)
+    manifest.append(manifest_rows([entry("a")]))
+    follower = TableManifest(open_lake(tmp_path).table("manifests/p"), writer, follows=True)
+    assert follower.entries().num_rows == 1
+    assert not follower.refresh()
+    manifest.append(manifest_rows([entry("b", 7)]))
+    assert not manifest.refresh()
+    assert follower.refresh()
+    assert follower.entries().column("path").to_pylist() == ["a", "b"]

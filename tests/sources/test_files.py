@@ -469,3 +469,16 @@ def test_waiting_ends_when_a_file_settles(folder: Folder) -> None:
     started = time.monotonic()
     assert source.wait({}, 10)
     assert 1.0 < time.monotonic() - started < 6
+
+
+def test_another_process_reads_what_was_taken_in_since_it_was_opened(folder: Folder) -> None:
+    """The first file has not come to its end when the reader learns of it."""
+    folder.put("a.ndjson", b"1\n2\n3\n4\n")
+    folder.put("b.ndjson", b"5\n6\n")
+    planner = folder.source()
+    (first,) = planner.plan({}, Bounds(2, 1 << 30))
+    reader = folder.source()
+    assert reader.read([first])["value"].to_pylist() == [b"1", b"2"]
+    for position, expected in (({0: 2}, [b"3", b"4"]), ({0: 4}, [b"5", b"6"])):
+        (span,) = planner.plan(position, Bounds(2, 1 << 30))
+        assert reader.read([span])["value"].to_pylist() == expected

@@ -24,10 +24,11 @@ SEQUENCE = "sequence"
 class TableManifest:
     """Rows in the order they were appended. One writer; `append` is atomic and durable when it returns.
 
-    All rows are kept in memory once they were read: some 150 bytes for each thing learned about a file.
+    All rows are kept in memory once they were read: some 150 bytes for each thing learned about a file. With `follows`
+    it is another process that appends, and this one reads again what it has missed.
     """
 
-    def __init__(self, table: Table, writer: Writer) -> None:
+    def __init__(self, table: Table, writer: Writer, *, follows: bool = False) -> None:
         kind, self.pipeline = layout.split_name(table.name)
         check(kind is layout.Kind.MANIFESTS, f"{table.name} is not a manifest")
         self.table = table
@@ -36,6 +37,15 @@ class TableManifest:
             [field for field in layout.manifest_spec(self.pipeline).schema if field.name != SEQUENCE]
         )
         self._entries: pa.Table | None = None
+        self._follows = follows
+        self._version = -1
+
+    def refresh(self) -> bool:
+        """Forget the rows where another process has appended some since `entries` read them, and say so."""
+        if not self._follows or self.table.refresh() == self._version:
+            return False
+        self._entries = None
+        return True
 
     def entries(self) -> pa.Table:
         """All rows in order of appending, without `sequence`.
@@ -44,7 +54,7 @@ class TableManifest:
             LakeCorrupt: rows are missing or there twice.
         """
         if self._entries is None:
-            self.table.refresh()
+            self._version = self.table.refresh()
             parts = list(self.table.read())
             rows = pa.concat_tables(parts) if parts else self.table.schema.empty_table()
             rows = rows.sort_by(SEQUENCE).combine_chunks()

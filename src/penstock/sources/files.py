@@ -75,7 +75,7 @@ class FolderSource:
         self._manifest = manifest
         self._sleep = sleep
         self._notices = Notices()
-        self._catalogue = Catalogue(manifest, incarnation)
+        self._catalogue = self._known = Catalogue(manifest, incarnation)
         self._intake = Intake(
             folder,
             declared,
@@ -193,10 +193,12 @@ class FolderSource:
             )
 
     def _entries_of(self, span: Range) -> list[FileEntry]:
-        entries = list(self._catalogue.overlapping(span.start, span.end))
-        if not entries or (entries[-1].end is not None and entries[-1].end < span.end):
-            # Another process may have taken files in since this one read the manifest.
-            entries = list(Catalogue(self._manifest, self._incarnation).overlapping(span.start, span.end))
+        entries = list(self._known.overlapping(span.start, span.end))
+        end = entries[-1].end if entries else None
+        # Another process may have taken files in since this one read the manifest, and come to the end of the last.
+        if (end is None or end < span.end) and self._manifest.refresh():
+            self._known = Catalogue(self._manifest, self._incarnation)
+            entries = list(self._known.overlapping(span.start, span.end))
         return entries
 
     def _from_file(self, entry: FileEntry, start: int, end: int, span: Range) -> Iterator[pa.Table]:

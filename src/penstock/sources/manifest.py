@@ -52,6 +52,10 @@ class FileState(StrEnum):
 class Manifest(Protocol):
     """Rows in the order they were appended. One writer; `append` is atomic and durable when it returns."""
 
+    def refresh(self) -> bool:
+        """Whether `entries` tells more than at its last call, because another process appends."""
+        ...
+
     def entries(self) -> pa.Table:
         """All rows in MANIFEST_SCHEMA, in order of appending."""
         ...

@@ -14,6 +14,9 @@ class MemoryManifest:
         self.commits = 0
         self._rows: list[pa.Table] = []
 
+    def refresh(self) -> bool:
+        return True
+
     def entries(self) -> pa.Table:
         return pa.concat_tables([MANIFEST_SCHEMA.empty_table(), *self._rows])
 

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,21 +31,38 @@ DRIVER_MEMORY = "1g"
 """Java's heap in the driver: it only schedules."""
 
 
+_sharing = threading.Lock()
+_users = 0
+"""Sessions that are open in this process; Spark allows one context, so they share it."""
+_is_ours = False
+"""Whether a session started the context: one that was there before is left running."""
+
+
 class Session:
     """One Spark context, shared by the pipelines of a process. `run` may be called from several threads at once.
 
-    A context that this process has already is used as it is, and left to who made it.
+    A context that is there already (a notebook's, another project's) is used as it is, and outlives the session.
 
     Raises:
         UsageError: pyspark or Java is missing or of another version, or Spark does not start; says what to do.
     """
 
     def __init__(self, master: str | None, options: Mapping[str, str], threads: int) -> None:
+        global _users, _is_ours
         _require_package()
         self._log: Path | None = None
         self._failed = False
-        self._is_ours = not _has_context()
-        if not self._is_ours or "PYSPARK_GATEWAY_PORT" in os.environ:  # spark-submit has started Java already
+        with _sharing:
+            running = _running(master)
+            if running is None:
+                self._start(master, options, threads)
+            else:
+                self._context = running
+            _is_ours = _is_ours or running is None
+            _users += 1
+
+    def _start(self, master: str | None, options: Mapping[str, str], threads: int) -> None:
+        if "PYSPARK_GATEWAY_PORT" in os.environ:  # spark-submit has started Java already
             self._context = _context(master, options, threads)
             return
         _require_java()
@@ -101,9 +119,14 @@ class Session:
         )
 
     def close(self) -> None:
-        """End the context and with it the executors and Java. Its log goes too, unless something failed."""
-        if self._is_ours:
-            self._context.stop()
+        """The last one that is closed ends the context and with it the executors, if a session started it. The log goes
+        too, unless something failed."""
+        global _users, _is_ours
+        with _sharing:
+            _users -= 1
+            if _users == 0 and _is_ours:
+                self._context.stop()
+                _is_ours = False
         if self._log is not None and not self._failed:
             self._log.unlink(missing_ok=True)
 
@@ -123,6 +146,25 @@ def parse_options(text: str) -> dict[str, str]:
             )
         options[name] = value
     return options
+
+
+def _running(master: str | None) -> SparkContext | None:
+    """The context that this process has already."""
+    from pyspark import SparkContext  # noqa: PLC0415 - an extra
+
+    running = SparkContext._active_spark_context
+    if running is not None and master and not _same_master(master, str(running.master)):
+        raise UsageError(
+            f"this process has a Spark context with the master {running.master}, and {master} was asked for",
+            hint="Stop that context first, or leave the master out to use it.",
+        )
+    return running
+
+
+def _same_master(asked: str, running: str) -> bool:
+    """Whether they are the same but for how often a task may fail."""
+    asked, running = (master.partition(",")[0].rstrip("]") for master in (asked, running))
+    return asked == running
 
 
 def _context(master: str | None, options: Mapping[str, str], threads: int) -> SparkContext:
@@ -159,12 +201,6 @@ def _context(master: str | None, options: Mapping[str, str], threads: int) -> Sp
             f"Spark did not start with the master {chosen}: {_reason(error)}",
             hint="Look at `spark_master` and `spark_options` in penstock.yaml, or --master and --conf.",
         ) from error
-
-
-def _has_context() -> bool:
-    from pyspark import SparkContext  # noqa: PLC0415 - an extra
-
-    return SparkContext._active_spark_context is not None
 
 
 def _require_package() -> None:

@@ -27,7 +27,7 @@ from penstock.lake.opening import open_storage
 from penstock.lake.parquet import write_files
 from penstock.lake.reading import read_files
 from penstock.lake.schema import align
-from penstock.limits import SPARK_PLANS_KEPT
+from penstock.limits import SPARK_PLANS_KEPT, SPARK_ROOMS_KEPT
 from penstock.model.columns import BATCH, PLACE
 from penstock.plan.compile import compile as compile_plan
 from penstock.scratch import ScratchFolder
@@ -87,6 +87,16 @@ class Room:
         self._plans: OrderedDict[str, Plan] = OrderedDict()
         self._source: Source | None = None
 
+    @property
+    def is_of(self) -> tuple[str, str]:
+        """The lake and the pipeline: of these, only what was opened last is needed."""
+        return self._setup.lake, self._setup.pipeline.name
+
+    def close(self) -> None:
+        self._engine.close()
+        if self._source is not None:
+            self._source.close()
+
     # -- the first stage ----------------------------------------------------------------------------------------------
 
     def refine(self, share: SourceShare | BronzeShare, pinned: Pinned) -> list[Part]:
@@ -120,7 +130,7 @@ class Room:
             setup, manifest = self._setup, None
             if setup.pipeline.source.origin.kind == "files":
                 table = Lake(self._storage).table(table_name(Kind.MANIFESTS, setup.pipeline.name))
-                manifest = None if table is None else TableManifest(table, setup.writer)
+                manifest = None if table is None else TableManifest(table, setup.writer, follows=True)
             self._source = open_source(
                 setup.pipeline.source,
                 pipeline=setup.pipeline.name,
@@ -223,10 +233,16 @@ _folders: list[ScratchFolder] = []
 
 
 def _room(setup: Setup) -> Room:
-    """The pipeline as this process has it open. One that was opened anew since is let go of."""
+    """The pipeline as this process has it open. One that was opened anew since is let go of, and so is the one used
+    longest ago where there are many."""
     room = _rooms.get(setup.name)
     if room is None:
-        room = _rooms[setup.name] = Room(setup)
+        room = Room(setup)
+        stale = [name for name, other in _rooms.items() if other.is_of == room.is_of]
+        for name in stale or list(_rooms)[: max(0, len(_rooms) + 1 - SPARK_ROOMS_KEPT)]:
+            _rooms.pop(name).close()
+        _rooms[setup.name] = room
+    _rooms.move_to_end(setup.name)
     return room
 
 
