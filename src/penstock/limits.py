@@ -452,6 +452,9 @@ OBJECT_TRIES_MAX = 8
 """Attempts at one request to an object store: with the pauses between them some 11 seconds, in which a store that is
 restarted or asks to slow down comes back."""
 
+OPEN_TRIES_MAX = 3
+"""Attempts at opening a table in an object store, each of which repeats unanswered requests by itself."""
+
 OBJECT_RETRY_SECONDS = 0.1
 """Pause before the second attempt; doubled each time."""
 

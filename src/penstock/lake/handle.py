@@ -17,7 +17,8 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from penstock.errors import LakeCorrupt, PenstockError, StorageError, UsageError
 from penstock.lake import log
 from penstock.lake.storage import storage_error
-from penstock.lake.storeerrors import is_store_error
+from penstock.lake.storeerrors import is_store_error, may_pass
+from penstock.limits import OPEN_TRIES_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -68,19 +69,22 @@ class Handle:
     def create(cls, storage: Storage, spec: TableSpec) -> Handle:
         """Create the table's first log entry (not durable yet), or open it where it exists."""
         uri = storage.uri(spec.name)
-        with _translated(spec.name, uri):
-            delta = DeltaTable.create(
-                uri,
-                spec.schema,
-                mode="ignore",
-                partition_by=list(spec.partition_columns),
-                name=spec.name,
-                configuration={**CONFIGURATION, **spec.properties()},
-                storage_options=storage.delta_options,
-                raise_if_key_not_exists=False,
-                post_commithook_properties=_NO_HOOKS,
-            )
-            return cls(delta, storage, spec.name)
+        try:
+            with _translated(spec.name, uri):
+                delta = DeltaTable.create(
+                    uri,
+                    spec.schema,
+                    mode="ignore",
+                    partition_by=list(spec.partition_columns),
+                    name=spec.name,
+                    configuration={**CONFIGURATION, **spec.properties()},
+                    storage_options=storage.delta_options,
+                    raise_if_key_not_exists=False,
+                    post_commithook_properties=_NO_HOOKS,
+                )
+                return cls(delta, storage, spec.name)
+        except _Rival:  # another process was quicker; or a first attempt of our own, whose answer was lost
+            return cls.open(storage, spec.name)
 
     # -- looking ------------------------------------------------------------------------------------------------------
 
@@ -153,7 +157,15 @@ class Handle:
 
 
 def _delta(storage: Storage, name: str, version: int | None) -> DeltaTable:
-    return DeltaTable(storage.uri(name), version=version, storage_options=storage.delta_options)
+    """delta-rs's table. It repeats a request that was not answered, but not one whose answer broke off."""
+    attempt = 1
+    while True:
+        try:
+            return DeltaTable(storage.uri(name), version=version, storage_options=storage.delta_options)
+        except OSError as error:
+            if attempt == OPEN_TRIES_MAX or not (is_store_error(error) and may_pass(error)):
+                raise
+        attempt += 1
 
 
 class _Rival(Exception):

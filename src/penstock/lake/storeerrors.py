@@ -27,7 +27,10 @@ def status(error: BaseException) -> str:
 
 def may_pass(error: BaseException) -> bool:
     """Whether the same request may succeed a moment later: no answer, an overloaded store, a conflict."""
-    number = status(error)
+    return _may_pass(status(error))
+
+
+def _may_pass(number: str) -> bool:
     return not number or number.startswith("5") or number in (*_TOO_MANY, "409")
 
 
@@ -55,6 +58,6 @@ def _hint(code: str, number: str) -> str:
         )
     if number.startswith("3"):
         return "The bucket is elsewhere: set `region` under `storage` in penstock.yaml, or AWS_REGION."
-    if number and not number.startswith("5"):
+    if number and not _may_pass(number):
         return "Look at `lake` and `storage` in penstock.yaml; docs/howto/s3.md says what a store must be able to do."
     return "The store did not do it, after several attempts: is it up, and is `endpoint` right? Then run again."

@@ -1,0 +1,201 @@
+"""What every storage does, whatever it is kept on: `storage.Storage` says it, both kinds are held to it."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lake.stores import environment, new_lake, open_store
+from penstock.errors import Fenced, StorageError, UsageError
+from penstock.lake.opening import open_storage, store_options
+from penstock.lake.storage import LocalStorage
+from penstock.limits import OBJECT_PART_BYTES, OBJECT_TAIL_BYTES
+from penstock.settings import Settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pyarrow as pa
+    from tools.servers import S3Server
+
+    from penstock.lake.storage import Storage
+
+
+@pytest.fixture(params=["folder", "s3"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
+    if request.param == "folder":
+        return LocalStorage(tmp_path / "lake")
+    return open_store(request.getfixturevalue("s3_server"), tmp_path)
+
+
+def put(storage: Storage, path: str, data: bytes) -> None:
+    storage.make_folder(os.path.dirname(path))
+    storage.write(path, data)
+
+
+def test_what_was_written_is_there(storage: Storage) -> None:
+    put(storage, "a/b=1/file", b"bytes")
+    assert storage.read("a/b=1/file") == b"bytes"
+    assert storage.size("a/b=1/file") == 5
+    assert storage.holds("a/b=1/file", 5)
+    assert not storage.holds("a/b=1/file", 6)
+    storage.write("a/b=1/file", b"other")
+    assert storage.read("a/b=1/file") == b"other"
+    put(storage, "a/empty", b"")
+    assert (storage.size("a/empty"), storage.read("a/empty")) == (0, b"")
+    with storage.open("a/empty") as file:
+        assert (file.size(), file.read()) == (0, b"")
+
+
+def test_what_is_not_there_is_told(storage: Storage) -> None:
+    assert storage.size("a/nothing") is None
+    assert not storage.holds("a/nothing", 0)
+    assert storage.names("a") == []
+    assert list(storage.files("a")) == []
+    with pytest.raises(FileNotFoundError):
+        storage.read("a/nothing")
+    with pytest.raises(FileNotFoundError):
+        storage.open("a/nothing")
+    storage.delete("a/nothing")
+    storage.discard("a/nothing")
+
+
+def test_names_and_files(storage: Storage) -> None:
+    for path, data in {"t/x=1/a": b"1", "t/b": b"22", "t/log/01": b"", "t/log/02": b"", "t/log/10": b""}.items():
+        put(storage, path, data)
+    put(storage, "tail/c", b"a folder whose name begins alike")
+    assert storage.names("t") == ["b", "log", "x=1"]
+    assert storage.names("t/log", after="01") == ["02", "10"]
+    assert storage.names("t/log", after="2") == []
+    found = {file.path: file.size for file in storage.files("t")}
+    assert found == {"t/x=1/a": 1, "t/b": 2, "t/log/01": 0, "t/log/02": 0, "t/log/10": 0}
+    assert all(file.modified > 1_600_000_000_000 for file in storage.files("t"))
+    assert "t" in storage.names("")
+
+
+def test_a_file_is_created_once(storage: Storage) -> None:
+    storage.make_folder("log")
+    assert storage.create("log/1", b"first")
+    assert not storage.create("log/1", b"second")
+    assert not storage.create("log/1", b"first")
+    assert storage.read("log/1") == b"first"
+    storage.delete("log/1")
+    assert storage.create("log/1", b"third")
+    assert storage.read("log/1") == b"third"
+
+
+@pytest.mark.parametrize("size", [0, 1000, OBJECT_TAIL_BYTES, 2 * OBJECT_PART_BYTES + 7])
+def test_a_draft_gets_the_name_that_its_bytes_give(storage: Storage, size: int) -> None:
+    data = os.urandom(size)
+    storage.make_folder("t")
+
+    def named(written: pa.NativeFile) -> str:
+        written.seek(max(0, size - 4))
+        return f"t/part-{written.read(4).hex()}"
+
+    with storage.draft("t/.part", named) as sink:
+        sink.write(data[: size // 2])
+        sink.write(data[size // 2 :])
+    storage.sync_folder("t")
+    (name,) = storage.names("t")
+    assert name == f"part-{data[-4:].hex()}"
+    with storage.open(f"t/{name}") as file:
+        assert file.size() == size
+        for start in (0, size // 3, max(0, size - 10)):
+            file.seek(start)
+            assert file.read(size // 2) == data[start : start + size // 2]
+        file.seek(0)
+        assert file.read() == data
+
+
+def test_a_draft_that_fails_leaves_nothing(storage: Storage) -> None:
+    storage.make_folder("t")
+    with pytest.raises(StorageError), storage.draft("t/.part", lambda _: "t/part") as sink:
+        sink.seek(1)  # of a file that is being written
+    assert storage.names("t") == []
+
+
+def test_files_get_other_names(storage: Storage) -> None:
+    put(storage, "t/a", b"1")
+    storage.rename("t/a", "t/b")
+    storage.move("t/b", "aside/c")
+    assert (storage.names("t"), storage.read("aside/c")) == ([], b"1")
+
+
+def test_one_process_of_a_machine_at_a_time(storage: Storage) -> None:
+    with storage.lock("ticks"):
+        with pytest.raises(Fenced, match=f"process {os.getpid()}"), storage.lock("ticks"):
+            pass
+        with storage.lock("other"):
+            pass
+    with storage.lock("ticks"):
+        pass
+
+
+# -- the way to a store -----------------------------------------------------------------------------------------------
+
+
+def test_another_process_opens_the_same_lake_by_plain_values(s3_server: S3Server, tmp_path: Path) -> None:
+    lake = new_lake(s3_server)
+    told = {"location": lake, "options": store_options(lake, Settings(), environment(s3_server))}
+    told["state_folder"] = str(tmp_path / "other")
+    open_store(s3_server, tmp_path, lake).write("a/b", b"1")
+    there = open_storage(**pickle.loads(pickle.dumps(told)))
+    assert there.read("a/b") == b"1"
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("AWS_S3_ALLOW_UNSAFE_RENAME", "true"),
+        ("AWS_S3_LOCKING_PROVIDER", "dynamodb"),
+        ("AWS_CONDITIONAL_PUT", "disabled"),
+        ("AWS_COPY_IF_NOT_EXISTS", "multipart"),
+    ],
+)
+def test_settings_that_let_writers_overwrite_each_other_are_refused(name: str, value: str) -> None:
+    with pytest.raises(UsageError, match=name):
+        store_options("s3://b/l", Settings(), {name: value})
+    assert store_options("s3://b/l", Settings(), {"AWS_CONDITIONAL_PUT": "etag"})["AWS_ALLOW_HTTP"] == "false"
+
+
+def test_what_is_declared_goes_before_the_environment() -> None:
+    known = {"AWS_ENDPOINT_URL_S3": "https://three", "AWS_ENDPOINT_URL": "https://all", "AWS_DEFAULT_REGION": "r"}
+    found = store_options("s3://b/l", Settings(), known)
+    assert (found["AWS_ENDPOINT_URL"], found["AWS_REGION"]) == ("https://three", "r")
+    found = store_options("s3://b/l", Settings(storage_endpoint="https://mine", storage_region="q"), known)
+    assert (found["AWS_ENDPOINT_URL"], found["AWS_REGION"]) == ("https://mine", "q")
+
+
+def test_an_unencrypted_endpoint_is_to_be_allowed() -> None:
+    with pytest.raises(UsageError, match="not encrypted"):
+        store_options("s3://b/l", Settings(storage_endpoint="http://127.0.0.1:1"), {})
+    store_options("s3://b/l", Settings(storage_endpoint="http://127.0.0.1:1", storage_allow_http="true"), {})
+
+
+@pytest.mark.parametrize("location", ["ftp://b/l", "s3://", "file:///lake"])
+def test_what_is_no_place_for_a_lake_is_refused(location: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no place"):
+        open_storage(location, options={}, state_folder=tmp_path)
+
+
+@pytest.mark.parametrize("location", ["gs://bucket/lake", "az://container/lake"])
+def test_other_stores_open_the_same_way(location: str, tmp_path: Path) -> None:
+    options = {"AZURE_STORAGE_ACCOUNT_NAME": "a", "AZURE_STORAGE_ACCOUNT_KEY": "YQ=="} if location[0] == "a" else {}
+    assert open_storage(location, options=options, state_folder=tmp_path).uri("t") == f"{location}/t"
+
+
+def test_a_wrong_key_and_a_missing_bucket_are_told(s3_server: S3Server, tmp_path: Path) -> None:
+    known = environment(s3_server)
+    wrong = store_options("s3://lake/x", Settings(), {**known, "AWS_SECRET_ACCESS_KEY": "wrong"})
+    with pytest.raises(StorageError, match="SignatureDoesNotMatch") as caught:
+        open_storage("s3://lake/x", options=wrong, state_folder=tmp_path).write("a", b"")
+    assert "AWS_SECRET_ACCESS_KEY" in caught.value.hint
+    assert "wrong" not in str(caught.value)
+    options = store_options("s3://nowhere/x", Settings(), known)
+    with pytest.raises(StorageError, match="NoSuchBucket"):
+        open_storage("s3://nowhere/x", options=options, state_folder=tmp_path).write("a", b"")
