@@ -132,8 +132,8 @@ class Refined(Protocol):
 
 
 class Work(Protocol):
-    """One batch in the engine's hands. `bronze_files` and `refine` may be called from two threads; `refine` is called
-    in any case, once."""
+    """One batch in the engine's hands. `bronze_files` and `refine` may be called from two threads. `refine` may be
+    called again after a TransientError; in the end it has succeeded, or `give_up` is called."""
 
     @property
     def records(self) -> int:
@@ -148,7 +148,11 @@ class Work(Protocol):
         Raises:
             SourceLost, TransientError: the records could not be read.
             StorageError: memory or disk do not do.
+            EngineFailed: workers failed as often as they may.
         """
+
+    def give_up(self, error: BaseException) -> None:
+        """The batch is not refined any more: who waits for its files is told why."""
 
 
 class Deriver(Protocol):

@@ -158,7 +158,11 @@ class _Loop:
         pins = self._opened.pins()
         bronze = self._bronze_thread.submit(self._bronze, batch, position, self._last_bronze)
         self._last_bronze = bronze
-        refined = self._protocol.refine(batch, pins, journal)
+        try:
+            refined = self._protocol.refine(batch, pins, journal)
+        except BaseException as error:
+            batch.work.give_up(error)
+            raise
         if before is not None:
             before.absorbed.result()
         aggregated_before = before.aggregated if before is not None else None

@@ -65,6 +65,9 @@ class EmbeddedWork:
     def bronze_files(self) -> list[DataFile]:
         return write(self._job.bronze, numbered(self._rows, self._batch))
 
+    def give_up(self, error: BaseException) -> None:
+        """Nothing waits for refining here."""
+
     def refine(self, plan: Plan, references: Mapping[str, pa.Table]) -> EmbeddedRefined:
         events = Events(self._rows, self._engine.refine(plan.refine, self._rows, references))
         return EmbeddedRefined(self._engine, self._job, self._batch, plan, events)

@@ -139,16 +139,15 @@ class SparkWork:
 
     def refine(self, plan: Plan, references: Mapping[str, pa.Table]) -> SparkRefined | EmbeddedRefined:
         stage = self._deriver.stage(plan, references)
-        try:
-            parts: list[Part] = [part for parts in self._deriver.session.run(stage, self._shares) for part in parts]
-        except BaseException as error:
-            self._parts.set_exception(error)
-            raise
+        parts: list[Part] = [part for parts in self._deriver.session.run(stage, self._shares) for part in parts]
         self._parts.set_result(parts)
         self._tell(parts)
         if not parts:  # ranges may hold nothing
             return self._deriver.without_records(self._batch).refine(plan, references)
         return SparkRefined(self._deriver, self._batch, stage, parts)
+
+    def give_up(self, error: BaseException) -> None:
+        self._parts.set_exception(error)
 
     def _tell(self, parts: list[Part]) -> None:
         """Tell the source how much its ranges held."""

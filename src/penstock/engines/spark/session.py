@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from penstock.errors import PenstockError, TransientError, UsageError
+from penstock.errors import EngineFailed, PenstockError, UsageError
 from penstock.limits import SPARK_TASK_FAILURES_MAX
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class Session:
 
         Raises:
             PenstockError: what a worker returned instead of a result.
-            TransientError: Spark gave up on a task; with what it says of the last attempt.
+            EngineFailed: Spark gave up on a task; with what it says of the last attempt.
         """
         try:
             results = self._context.parallelize(shares, len(shares)).mapPartitions(stage).collect()
@@ -111,9 +111,9 @@ class Session:
                 raise result
         return results
 
-    def _explained(self, error: Exception) -> TransientError:
+    def _explained(self, error: Exception) -> EngineFailed:
         where = "Spark's own log" if self._log is None else f"Spark's log, {self._log},"
-        return TransientError(
+        return EngineFailed(
             f"Spark gave up on a task: {_reason(error)}",
             hint=f"Run again: what was acknowledged is in bronze. {where} tells more.",
         )

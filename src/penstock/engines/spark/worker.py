@@ -2,8 +2,8 @@
 
 A worker process keeps what it opened for the next share: the engine, the source, the lake's storage, compiled plans.
 Nothing here is needed later: a share may run twice, on any machine, and leaves at worst a file that nobody refers to.
-An error that means the same wherever it is met (a lost record, a broken file) goes back as a result; Spark tries again
-only what was thrown.
+An error that we know (a lost record, a broken file, a broker that is away) goes back as a result, and the loop decides;
+Spark tries again only what was thrown.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from penstock.engines.embedded.engine import EmbeddedEngine
 from penstock.engines.outcome import Events, as_bronze, numbered
 from penstock.engines.spark.shares import PackedKeys, Part, SettledPart, SourceShare, VerdictShare
 from penstock.engines.version import refine_version
-from penstock.errors import PenstockError, StorageError, TransientError
+from penstock.errors import PenstockError, StorageError
 from penstock.lake.lake import Lake
 from penstock.lake.layout import Kind, column_type, table_name
 from penstock.lake.manifest import TableManifest
@@ -66,8 +66,6 @@ class Stage:
                     else room.refine(share, self._pinned.value)
                 )
             except PenstockError as error:
-                if isinstance(error, TransientError):
-                    raise
                 yield error
 
 
