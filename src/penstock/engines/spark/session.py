@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -195,7 +196,8 @@ def _context(master: str | None, options: Mapping[str, str], threads: int) -> Sp
     conf.setMaster(chosen)
     conf.setAll([(name, value) for name, value in defaults.items() if not conf.contains(name)])
     try:
-        return SparkContext.getOrCreate(conf)
+        with _interrupts_kept():
+            return SparkContext.getOrCreate(conf)
     except Exception as error:
         raise UsageError(
             f"Spark did not start with the master {chosen}: {_reason(error)}",
@@ -237,6 +239,18 @@ def _reason(error: Exception) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     told = [line for line in lines if re.match(r"[\w.]*(?:Error|Exception|Lost|Fenced)\b.*:", line)]
     return (told or lines or [type(error).__name__])[-1][:REASON_LENGTH_MAX]
+
+
+@contextmanager
+def _interrupts_kept() -> Iterator[None]:
+    """Ctrl-C stays with who has it: PySpark would cancel the jobs of the batch under way."""
+    is_main = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGINT) if is_main else None
+    try:
+        yield
+    finally:
+        if is_main:
+            signal.signal(signal.SIGINT, handler)
 
 
 @contextmanager
