@@ -109,6 +109,9 @@ file."""
 VIOLATION_EXAMPLES_MAX = 5
 """Places shown per violation; the total is always counted. Enough to look at, short enough to read."""
 
+LOSSES_SHOWN_MAX = 100
+"""Recorded losses that an audit names one by one; all are counted."""
+
 AUDIT_CHUNK_ROWS_MAX = 2_000_000
 """Rows an audit compares at once; about 100 bytes each, so that it stays far below 1 GiB."""
 
@@ -403,6 +406,15 @@ KAFKA_GROUP_SECONDS = 1.0
 KAFKA_GROUP_CLOSE_SECONDS = 0.5
 """How long the last one is waited for."""
 
+DEAD_LETTER_BATCHES_MAX = 16
+"""Batches whose rejects are sent before the next look at whether to end."""
+
+DEAD_LETTER_COMMIT_SECONDS = 5.0
+"""Between two commits of how far the topic has the rejects: so much may be sent twice after a crash."""
+
+DEAD_LETTER_END_SECONDS = 10.0
+"""How long a run that ends waits until the topic has the rejects; the next run sends the rest."""
+
 KAFKA_LOOK_SECONDS = 0.25
 """Between two looks at where a topic ends, while a loop waits for records."""
 
@@ -418,7 +430,7 @@ TRANSIENT_SECONDS_MIN = 0.25
 TRANSIENT_SECONDS_MAX = 15.0
 """The longest wait between two attempts: so late does a pipeline go on after an outage of hours."""
 
-TRANSIENT_ONCE_SECONDS = 60.0
+TRANSIENT_ONCE_SECONDS = 30.0
 """How long `run --once` keeps trying without an answer: a restarted broker is back by then."""
 
 # -- lake -------------------------------------------------------------------------------------------------------------

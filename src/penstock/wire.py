@@ -19,17 +19,19 @@ from penstock.lake.cuts import cut
 from penstock.lake.lake import Lake
 from penstock.lake.opening import is_uri, open_storage, store_options
 from penstock.limits import TRACE_ROWS_MAX
+from penstock.model.kafka import KafkaSource
 from penstock.model.position import Place
-from penstock.ops import cases, facts, maintaining, running, simulation
+from penstock.ops import cases, facts, maintaining, offsets, running, simulation
 from penstock.ops.checking import check_pipelines, reference_columns
 from penstock.ops.contexts import contexts, parser
 from penstock.ops.ingest import Ingested, Pusher
+from penstock.ops.topics import create_topics, describe_topics, list_topics, of_kafka, with_lag
 from penstock.plan import compile as compile_plan
 from penstock.plan.explain import Explanation, explain
 from penstock.proof import rejects
 from penstock.proof.audit import audit
 from penstock.proof.trace import trace_back, trace_forward
-from penstock.run.context import RunOptions, SystemClock, no_step
+from penstock.run.context import RunOptions, SystemClock, no_step, no_words
 from penstock.run.service import run_pipeline
 from penstock.serving.catalog import catalog, parse_as_of
 from penstock.serving.frames import as_frame
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     from penstock.lake.table import Table
     from penstock.model.finding import Finding
     from penstock.model.pipeline import Pipeline
+    from penstock.ops.topics import TopicDescription, TopicState
     from penstock.plan import Plan
     from penstock.proof.facts import Trace
     from penstock.proof.rejects import Reject, RejectCount
@@ -166,13 +169,20 @@ class Project:
         events: int | None = None,
         faults: float = 0.02,
         seed: int = 1,
+        to: str | None = None,
+        transactional: bool = False,
         progress: Callable[[int], None] = lambda _: None,
     ) -> simulation.Simulated:
-        """Send made-up events to a pipeline's log and write the truth about them to `truth/`."""
-        declared = self._push_pipeline(pipeline)
-        with self.pusher(declared.name) as pusher:
+        """Send made-up events to a pipeline's log or topic and write the truth about them to `truth/`.
+
+        Args:
+            to: `push` or `kafka`, where the project has pipelines of both kinds and none is named.
+            transactional: send to a topic in transactions.
+        """
+        declared = self._fed_pipeline(pipeline, to)
+        with self._feeder(declared, transactional=transactional) as feeder:
             return simulation.simulate(
-                pusher,
+                feeder,
                 declared,
                 self.folder / simulation.TRUTH_FOLDER,
                 world=world or simulation.guess_world(declared),
@@ -186,7 +196,7 @@ class Project:
 
     def reconcile(self, pipeline: str | None = None) -> simulation.Reconciled:
         """Compare where each simulated record ended with where it must end by the truth files."""
-        declared = self._push_pipeline(pipeline)
+        declared = self._fed_pipeline(pipeline, None)
         truth = simulation.read_truth(self.folder / simulation.TRUTH_FOLDER, declared.name)
         place = "_source, _partition, _offset"
         return simulation.reconcile(
@@ -222,6 +232,7 @@ class Project:
         stop: threading.Event | None = None,
         progress: Callable[[BatchDone], None] = lambda _: None,
         after_step: Callable[[str, int], None] = no_step,
+        tell: Callable[[str], None] = no_words,
     ) -> running.RunOutcome:
         """Run pipelines side by side until they end (`once`), `stop` is set or one fails, which stops the others.
 
@@ -230,6 +241,7 @@ class Project:
             new_incarnation: accept a source that is not the one the lake knows.
             progress: called after each batch, from the pipelines' threads.
             after_step: called after each numbered step of a batch; for tests.
+            tell: called with what an operator should know at once, from the pipelines' threads.
 
         Raises:
             DeclarationError: a file of the project has findings.
@@ -239,7 +251,7 @@ class Project:
         if not chosen:
             raise UsageError("the project has no pipelines", hint="Declare one in pipelines/NAME.yaml.")
         options = RunOptions(once, keep_open, batch_rows, None, new_incarnation)
-        with contexts(chosen, self.folder, self.lake, self.settings, after_step=after_step) as made:
+        with contexts(chosen, self.folder, self.lake, self.settings, after_step=after_step, tell=tell) as made:
             return running.run_all(made, options, stop or threading.Event(), progress, run_pipeline)
 
     # -- looking ------------------------------------------------------------------------------------------------------
@@ -275,8 +287,54 @@ class Project:
         return facts.history(self._table(table), limit)
 
     def status(self) -> tuple[facts.PipelineStatus, ...]:
-        """How far each declared pipeline is."""
-        return tuple(facts.status(self.lake, pipeline) for pipeline in self.pipelines)
+        """How far each declared pipeline is, and how far behind its source where that can be asked."""
+        return tuple(
+            with_lag(facts.status(self.lake, pipeline), pipeline, self.folder, self.lake) for pipeline in self.pipelines
+        )
+
+    # -- topics -------------------------------------------------------------------------------------------------------
+
+    def topics(self, pipelines: Sequence[str] = (), *, create: bool = False) -> tuple[TopicState, ...]:
+        """The topics that pipelines declare; with `create` those that are not there are made.
+
+        Raises:
+            UsageError: no pipeline reads from Kafka, or the brokers do not make a topic as declared.
+            TransientError: the brokers do not answer.
+        """
+        act = create_topics if create else list_topics
+        self._require_sound()
+        return act(self._chosen(pipelines), self.folder)
+
+    def describe_topics(self, pipelines: Sequence[str] = ()) -> tuple[TopicDescription, ...]:
+        """The topics that pipelines read, with what the lake has of each partition.
+
+        Raises:
+            SourceLost: a topic is not there.
+            TransientError: the brokers do not answer.
+        """
+        return describe_topics(self._topic_pipelines(pipelines), self.folder, self.lake)
+
+    def reset_offsets(
+        self, pipeline: str | None, to: str, *, partitions: Sequence[int] = (), execute: bool = False
+    ) -> offsets.Reset:
+        """Plan, and with `execute` carry out, that a pipeline goes on elsewhere in its topic: see `offsets.reset`."""
+        chosen = self._topic_pipelines([] if pipeline is None else [pipeline])
+        if len(chosen) != 1:
+            names = ", ".join(one.name for one in chosen)
+            raise UsageError(f"{len(chosen)} pipelines read from Kafka", hint=f"Name one of {names}.")
+        return offsets.reset(
+            chosen[0],
+            self.folder,
+            self.lake,
+            to,
+            partitions=partitions,
+            execute=execute,
+            now=SystemClock().now(),
+        )
+
+    def _topic_pipelines(self, names: Sequence[str]) -> tuple[Pipeline, ...]:
+        self._require_sound()
+        return tuple(pipeline for pipeline, _ in of_kafka(self._chosen(names)))
 
     # -- proving ------------------------------------------------------------------------------------------------------
 
@@ -392,6 +450,38 @@ class Project:
                 self._require_sound()
                 raise UsageError(f"there is no pipeline {name}", hint=_nearest(name, known, "pipelines"))
         return tuple(known[name] for name in dict.fromkeys(names)) if names else self.pipelines
+
+    def _feeder(self, pipeline: Pipeline, *, transactional: bool) -> simulation.Feeder:
+        """What sends made-up records to a pipeline's source."""
+        if isinstance(pipeline.source.origin, KafkaSource):
+            return simulation.TopicFeeder(
+                pipeline.source.origin, pipeline.name, self.folder, self.lake, transactional=transactional
+            )
+        if transactional:
+            raise UsageError(
+                f"pipeline {pipeline.name} does not read from Kafka", hint="Only a topic takes transactions."
+            )
+        return self.pusher(pipeline.name)
+
+    def _fed_pipeline(self, name: str | None, to: str | None) -> Pipeline:
+        """The pipeline named, or the only one that takes made-up records; `to` says which kind of source it has."""
+        kinds = ("push", "kafka") if to is None else (to,)
+        if name is None:
+            takers = [one for one in self.pipelines if one.source.origin.kind in kinds]
+            if len(takers) == 1:
+                return takers[0]
+            if "push" in kinds:
+                return self._push_pipeline(None)
+            self._require_sound()
+            raise UsageError(
+                f"{len(takers)} pipelines read from Kafka",
+                hint=f"Name one of {', '.join(one.name for one in takers)}." if takers else "Declare one.",
+            )
+        found = self._chosen([name])[0]
+        if to is not None and found.source.origin.kind != to:
+            kind = found.source.origin.kind
+            raise UsageError(f"pipeline {name} has a {kind} source, not a {to} source", hint="Leave --to out.")
+        return found
 
     def _push_pipeline(self, name: str | None) -> Pipeline:
         """The pipeline named, or the only one that takes pushed records."""

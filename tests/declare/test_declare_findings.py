@@ -72,7 +72,10 @@ VALUE_CASES = {
     "missing type": columns("    «missing-field»id: {required: true}\n    at: timestamp\n"),
     "missing check": declaration(rules="    r: «missing-field»{otherwise: flag}\n"),
     "later serve": declaration(more="«not-in-this-version»serve: {latest: {from: orders}}\n"),
-    "later rejects": declaration(more="«not-in-this-version»rejects: {kafka: {topic: x}}\n"),
+    "rejects without brokers": declaration(more="rejects: {kafka: «missing-field»{topic: x}}\n"),
+    "rejects back to the source": source(
+        "  kafka: {topic: a, brokers: a}\nrejects: {kafka: {«conflicting-fields»topic: a}}\n"
+    ),
     "topic's name": source("  kafka: {topic: «bad-name»a/b, brokers: a}\n"),
     "brokers": source("  kafka: «missing-field»{topic: a}\n"),
     "kept option": source("  kafka: {topic: a, brokers: a, options: {«kept-option»group.id: x, client.rack: r}}\n"),

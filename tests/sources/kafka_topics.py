@@ -17,14 +17,15 @@ if TYPE_CHECKING:
 
 
 class Topic:
-    """A topic with a random name (or `name`)."""
+    """A topic with a random name, made here; or the one called `name`, which is there."""
 
     def __init__(self, address: str, partitions: int = 3, name: str = "", **config: str) -> None:
         self.address = address
         self.name = name or f"t-{uuid.uuid4().hex[:12]}"
-        self.admin = AdminClient({"bootstrap.servers": address})
-        self.producer = confluent_kafka.Producer({"bootstrap.servers": address, "linger.ms": 5})
-        self.make(partitions, **config)
+        self.admin = AdminClient({"bootstrap.servers": address, "log_level": 0})
+        self.producer = confluent_kafka.Producer({"bootstrap.servers": address, "linger.ms": 5, "log_level": 0})
+        if not name:
+            self.make(partitions, **config)
 
     def make(self, partitions: int = 3, **config: str) -> None:
         settings = {name.replace("_", "."): value for name, value in config.items()}

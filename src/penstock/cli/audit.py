@@ -46,6 +46,9 @@ def command(session: Session, pipelines: tuple[str, ...], from_batch: int, as_js
             if violation.places:
                 more = violation.total - len(violation.places)
                 click.echo(f"  {', '.join(violation.places)}" + (f" and {more:,} more" if more > 0 else ""))
+        if found.losses:
+            click.echo(f"\n{click.style('lost', fg='yellow')}: {name}, recorded as `on_data_loss: record` asks")
+            click.echo(f"  {', '.join(found.losses)}: {count(found.lost_offsets, 'offset')} in all")
     if report.clean:
         click.echo("\nno law is broken: every event is in exactly one place, and gold is what silver gives")
         return 0

@@ -33,6 +33,8 @@ COMMANDS = {
     "tables": "List the tables of the lake.",
     "history": "Show the commits of a table.",
     "status": "Show how far each pipeline is.",
+    "topics": "Make, list and describe the Kafka topics of pipelines.",
+    "offsets": "Show where pipelines are in their topics, and move them.",
     "rejects": "Show which events were rejected, and every reason.",
     "audit": "Prove that every event is accounted for.",
     "trace": "Follow a row back to the raw bytes, or a record forward.",

@@ -74,6 +74,7 @@ def command(
             new_incarnation=new_incarnation,
             stop=stop,
             progress=progress,
+            tell=tell,
         )
     _print(outcome, as_json)
     return _exit_code(outcome)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 @click.option("--seconds", type=click.FloatRange(0, min_open=True), help="How long.")
 @click.option("--events", type=click.IntRange(1), help="How many records. Default without --seconds: 100000.")
 @click.option("--faults", type=click.FloatRange(0, 1), default=0.02, show_default=True, help="Share of faulty records.")
+@click.option("--to", type=click.Choice(["push", "kafka"]), help="Which kind of source, where there are both.")
+@click.option("--transactional", is_flag=True, help="To a topic: in transactions.")
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Another seed, other events.")
 @json_option
 @pass_session
@@ -36,18 +38,21 @@ def command(
     events: int | None,
     faults: float,
     seed: int,
+    to: str | None,
+    transactional: bool,
     as_json: bool,
 ) -> None:
     """Send made-up events to a pipeline, and write a truth file of what was sent.
 
     Among them are broken, doubled, late, out-of-order and mistyped ones, unknown keys and values that break rules. The
     truth file (truth/PIPELINE.FIRST-END.parquet) says for every place what was planted and where it must end. PIPELINE
-    may be left out where the project has one that takes pushed records.
+    may be left out where the project has one that takes pushed records or reads from Kafka.
 
     \b
     Examples:
       penstock -C shop simulate --events 100000
       penstock -C shop simulate --rate 50000 --seconds 30 --faults 0.02
+      penstock -C shop simulate --to kafka --transactional
     """
     if seconds is not None and rate is None and events is None:
         raise UsageError("--seconds needs --rate or --events", hint="For example: --rate 50000 --seconds 30")
@@ -62,6 +67,8 @@ def command(
             events=events,
             faults=faults,
             seed=seed,
+            to=to,
+            transactional=transactional,
             progress=counter.set,
         )
     if as_json:

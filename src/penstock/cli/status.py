@@ -6,7 +6,8 @@ import dataclasses
 
 import click
 
-from penstock.cli.output import moment, print_facts, print_json
+from penstock.cli.lags import LAG_HEADERS, lag_row
+from penstock.cli.output import moment, print_facts, print_json, print_table
 from penstock.cli.session import Session, json_option, pass_session
 
 
@@ -14,7 +15,7 @@ from penstock.cli.session import Session, json_option, pass_session
 @json_option
 @pass_session
 def command(session: Session, as_json: bool) -> None:
-    """Show how far each pipeline is: batches, rows by outcome, watermark, what waits in the push log.
+    """Show how far each pipeline is: batches, rows by outcome, watermark, what waits at the source.
 
     \b
     Example:
@@ -43,4 +44,8 @@ def command(session: Session, as_json: bool) -> None:
             ("watermark", moment(status.watermark)),
             ("closed until", moment(status.closed_until)),
         ]
+        if status.source_error is not None:
+            facts.append(("source says", status.source_error))
         print_facts(facts)
+        if status.lag:
+            print_table(LAG_HEADERS, [lag_row(one) for one in status.lag], LAG_HEADERS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from penstock.declare.composites import MapOf, Record
@@ -11,11 +12,12 @@ from penstock.declare.nodes import shorten
 from penstock.declare.shapes import FILE_PATH_SHAPE, TEXT_SHAPE, TRUTH_SHAPE, Word, Wrong, choice, whole
 from penstock.declare.spec import Field, Parsed, Section
 from penstock.limits import KAFKA_OPTIONS_MAX, KAFKA_PARTITIONS_MAX
-from penstock.model.kafka import KafkaCluster, KafkaSecurity, KafkaSource, Secret, TopicShape
+from penstock.model.kafka import KafkaCluster, KafkaSecurity, KafkaSource, RejectsTopic, Secret, TopicShape
 
 if TYPE_CHECKING:
     from penstock.declare.nodes import Scalar
     from penstock.declare.report import Report
+    from penstock.model.pipeline import Origin
 
 TOPIC_NAME = re.compile(r"[A-Za-z0-9._-]{1,249}")
 
@@ -177,6 +179,51 @@ KAFKA = Section(
     (TOPIC, BROKERS, SECURITY_FIELD, GROUP, OPTIONS, PARTITIONS, REPLICATION, RETENTION, COMPACTION),
     example='topic: ticks\nbrokers: "${KAFKA_BROKERS}"\nsecurity: {protocol: ssl, ca: ca.pem}\npartitions: 12',
 )
+
+
+REJECTS_BROKERS = replace(BROKERS, required=False, default="the source's")
+REJECTS_KAFKA = Section(
+    "rejects-kafka",
+    "a topic for rejects",
+    "Every quarantined and duplicate event, with its key, bytes and headers as they came, and headers that say where "
+    "it was and why it was rejected: those of Kafka Connect, and `penstock.*`. At least once, and beside the batches.",
+    (TOPIC, REJECTS_BROKERS, SECURITY_FIELD, OPTIONS),
+    example="topic: ticks-rejected\nbrokers: localhost:9092",
+)
+REJECTS_KAFKA_FIELD = Field(
+    "kafka",
+    Record(REJECTS_KAFKA),
+    "A topic that gets the rejects, too.",
+    "kafka: {topic: ticks-rejected}",
+    required=True,
+)
+REJECTS = Section(
+    "rejects",
+    "where rejects go",
+    "Besides the lake's table `rejects/<pipeline>`, which always has them.",
+    (REJECTS_KAFKA_FIELD,),
+)
+
+
+def build_rejects(parsed: Parsed, source: Origin | None, report: Report) -> RejectsTopic | None:
+    """The topic for rejects as a noun; None with findings. Without brokers of its own it is the source's cluster."""
+    declared = parsed.get(REJECTS_KAFKA_FIELD)
+    if declared is None:
+        return None
+    topic = declared.value.maybe(TOPIC)
+    if isinstance(source, KafkaSource) and topic == source.topic:
+        message = "the rejects would go to the topic they came from"
+        report.add(declared.value.mark(TOPIC), "conflicting-fields", message, "Name another topic.")
+        return None
+    if declared.value.has(BROKERS):
+        cluster = build_cluster(declared.value, report)
+    elif isinstance(source, KafkaSource):
+        cluster = source.cluster
+    else:
+        repair = 'Write for example `brokers: "${KAFKA_BROKERS}"`.'
+        report.add(declared.mark, "missing-field", "a topic for rejects needs `brokers`", repair)
+        return None
+    return None if topic is None or cluster is None else RejectsTopic(topic, cluster)
 
 
 def build_kafka(parsed: Parsed, report: Report) -> KafkaSource | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from penstock.declare.composites import MapOf, Record
 from penstock.declare.gold import GOLD_SHAPE, build_gold
+from penstock.declare.kafka import REJECTS, build_rejects
 from penstock.declare.reading import read
 from penstock.declare.references import REFERENCE_SHAPE, References, build_references
 from penstock.declare.report import Report
@@ -51,12 +52,17 @@ GOLD_FIELD = Field(
     "gold:\n  bars_1m:\n    window: 1 minute\n    measures:\n      trades: count()",
 )
 SERVE = Field("serve", TEXT_SHAPE, "Tables are read with `penstock sql` for now.", later=True)
-REJECTS = Field("rejects", TEXT_SHAPE, "Rejects are in the lake's table `rejects` for now.", later=True)
+REJECTS_FIELD = Field(
+    "rejects",
+    Record(REJECTS),
+    "Where rejects go besides the lake.",
+    "rejects: {kafka: {topic: rejected, brokers: a:9092}}",
+)
 PIPELINE = Section(
     "pipeline",
     "a pipeline",
     "One pipeline, in `pipelines/<name>.yaml`. Keys that begin with `x-` are ignored: a place for anchors.",
-    (PIPELINE_NAME, DESCRIPTION, SOURCE_FIELD, REFERENCES, SILVER_FIELD, GOLD_FIELD, SERVE, REJECTS),
+    (PIPELINE_NAME, DESCRIPTION, SOURCE_FIELD, REFERENCES, SILVER_FIELD, GOLD_FIELD, SERVE, REJECTS_FIELD),
     extensions=True,
 )
 
@@ -108,6 +114,9 @@ def build_pipeline(parsed: Parsed, text: str, report: Report) -> tuple[Pipeline 
         gold = build_gold(entry, known, report)
         if gold is not None:
             golds.append(gold)
+    rejects = parsed.get(REJECTS_FIELD)
+    origin = None if built_source is None else built_source.origin
+    built_rejects = None if rejects is None else build_rejects(rejects.value, origin, report)
     name = parsed.get(PIPELINE_NAME)
     if name is None or built_source is None or built_silver is None or not NAME.fullmatch(name.value):
         return None, table_mark
@@ -118,6 +127,7 @@ def build_pipeline(parsed: Parsed, text: str, report: Report) -> tuple[Pipeline 
         references=references,
         gold=tuple(golds),
         description=parsed.value(DESCRIPTION, ""),
+        rejects=built_rejects,
         text=text,
         file=report.file,
     )

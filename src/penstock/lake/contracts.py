@@ -6,6 +6,7 @@ Both are rows of `contracts/<pipeline>`; its columns are in `layout.contracts_sp
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from penstock.model.position import Incarnation, SourceIdentity
 if TYPE_CHECKING:
     from penstock.lake.fence import Writer
     from penstock.lake.table import Table
+    from penstock.model.position import Position
 
 CONTRACT = "contract"
 SOURCE = "source"
@@ -89,14 +91,21 @@ class Contracts:
         self._load()
         return self._incarnations
 
-    def open_incarnation(self, writer: Writer, identity: SourceIdentity, opened_at: int) -> Incarnation:
-        """Open the next incarnation, durable when this returns. Only the first one needs no operator's word."""
+    def open_incarnation(
+        self, writer: Writer, identity: SourceIdentity, opened_at: int, starts: Position | None = None
+    ) -> Incarnation:
+        """Open the next incarnation, durable when this returns. Only the first one needs no operator's word.
+
+        Args:
+            starts: where it begins, by partition; elsewhere at its own beginning.
+        """
         self.table.refresh()
-        opened = Incarnation(len(self.incarnations()) + 1, identity)
+        opened = Incarnation(len(self.incarnations()) + 1, identity, dict(starts or {}))
         source = {
             "source_kind": identity.kind,
             "source_name": identity.name,
             "source_id": identity.unique_id,
+            "text": _starts_text(opened.starts),
         }
         self._append(writer, _row(SOURCE, opened.number, opened_at) | source)
         return opened
@@ -122,7 +131,11 @@ class Contracts:
             if row["kind"] == CONTRACT
         )
         self._incarnations = tuple(
-            Incarnation(row["version"], SourceIdentity(row["source_kind"], row["source_name"], row["source_id"]))
+            Incarnation(
+                row["version"],
+                SourceIdentity(row["source_kind"], row["source_name"], row["source_id"]),
+                _starts(row["text"]),
+            )
             for row in rows
             if row["kind"] == SOURCE
         )
@@ -137,6 +150,15 @@ class Contracts:
 
 def _row(kind: str, version: int, at: int) -> dict[str, Any]:
     return {"kind": kind, "version": version, "applied_at": at}
+
+
+def _starts_text(starts: Position) -> str | None:
+    """The `text` of an incarnation's row: a JSON object from partition to offset; null where none was given."""
+    return json.dumps({str(number): offset for number, offset in sorted(starts.items())}) if starts else None
+
+
+def _starts(text: str | None) -> dict[int, int]:
+    return {int(number): int(offset) for number, offset in json.loads(text).items()} if text else {}
 
 
 def _without_datetimes(part: pa.Table) -> pa.Table:

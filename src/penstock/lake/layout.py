@@ -418,7 +418,8 @@ LEDGER_COUNTS = ("records", "events", "accepted", "quarantined", "duplicate", "s
 
 
 def contracts_spec(pipeline: str) -> TableSpec:
-    """Applied declarations (`kind` contract) and the source's incarnations (`kind` source; `version` is the number)."""
+    """Applied declarations (`kind` contract) and the source's incarnations (`kind` source; `version` is the number, and
+    `text` where it was told to begin)."""
     schema = pa.schema(
         [
             pa.field("kind", pa.string()),

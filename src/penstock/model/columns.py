@@ -41,6 +41,17 @@ def fingerprint_txn(pipeline: str, source: int, partition: int) -> str:
     return f"{pipeline}/{source}/{partition}/fingerprint"
 
 
+def start_txn(pipeline: str, source: int, partition: int) -> str:
+    """The txn id (in bronze only) of where a batch's range starts, in the commits where that is not where the last one
+    ended: an incarnation's first, and those before which records were lost."""
+    return f"{pipeline}/{source}/{partition}/start"
+
+
+def letters_txn(pipeline: str) -> str:
+    """The txn id (in rejects only) of the last batch whose rejects the declared topic has."""
+    return f"{pipeline}/letters"
+
+
 def writer_txn(pipeline: str) -> str:
     """The txn id of the writer's epoch."""
     return f"{pipeline}/writer"

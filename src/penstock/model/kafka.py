@@ -52,6 +52,14 @@ class TopicShape:
 
 
 @dataclass(frozen=True)
+class RejectsTopic:
+    """The topic that rejects are sent to."""
+
+    topic: str
+    cluster: KafkaCluster
+
+
+@dataclass(frozen=True)
 class KafkaSource:
     """A Kafka topic. `group` is the name that lag tools see; None for `penstock.<pipeline>`."""
 

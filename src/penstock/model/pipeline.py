@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from penstock.model.finding import Mark
-from penstock.model.kafka import KafkaSource
+from penstock.model.kafka import KafkaSource, RejectsTopic
 
 if TYPE_CHECKING:
     from penstock.model.fields import FieldPath
@@ -297,6 +297,7 @@ class Pipeline:
     references: tuple[Reference, ...] = ()
     gold: tuple[Gold, ...] = ()
     description: str = ""
+    rejects: RejectsTopic | None = field(default=None, compare=False)
     text: str = field(default="", compare=False)
     file: str = field(default="", compare=False)
 

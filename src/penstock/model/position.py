@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, order=True)
@@ -55,7 +55,11 @@ class SourceIdentity:
 
 @dataclass(frozen=True)
 class Incarnation:
-    """A source identity with the small integer that stands for it in `_source`."""
+    """A source identity with the small integer that stands for it in `_source`.
+
+    `starts` is where it was told to begin, by `penstock offsets reset`; elsewhere it begins at its own beginning.
+    """
 
     number: int
     identity: SourceIdentity
+    starts: Position = field(default_factory=dict)

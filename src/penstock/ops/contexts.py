@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from penstock.declare import load_pipeline
@@ -11,7 +12,7 @@ from penstock.declare.compare import compare
 from penstock.engines.embedded.engine import EmbeddedEngine
 from penstock.engines.version import refine_version
 from penstock.errors import DeclarationError, check
-from penstock.run.context import Clock, PipelineContext, SystemClock, no_step
+from penstock.run.context import Clock, PipelineContext, SystemClock, no_step, no_words
 from penstock.scratch import ScratchFolder
 
 if TYPE_CHECKING:
@@ -24,6 +25,17 @@ if TYPE_CHECKING:
     from penstock.settings import Settings
 
 
+class Forgiving(dict[str, str]):
+    """Variables, and a word for each that is not set: how a source was reached is of no use to who reads a contract,
+    and an audit must not need its passwords."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+    def __missing__(self, name: str) -> str:
+        return "unset"
+
+
 def parser(file: str, environment: Mapping[str, str]) -> Callable[[str], Pipeline]:
     """What turns the text of a stored contract back into a pipeline.
 
@@ -31,7 +43,7 @@ def parser(file: str, environment: Mapping[str, str]) -> Callable[[str], Pipelin
     """
 
     def parse(text: str) -> Pipeline:
-        loaded = load_pipeline(text, file, environment)
+        loaded = load_pipeline(text, file, Forgiving(environment))
         if loaded.pipeline is None:
             raise DeclarationError(loaded.findings)
         return loaded.pipeline
@@ -50,6 +62,7 @@ def contexts(
     parse: Callable[[str], Pipeline] | None = None,
     clock: Clock | None = None,
     after_step: Callable[[str, int], None] = no_step,
+    tell: Callable[[str], None] = no_words,
 ) -> Iterator[tuple[PipelineContext, ...]]:
     """A context for each pipeline, with an engine of its own and an equal share of the memory.
 
@@ -76,9 +89,14 @@ def contexts(
                     scratch_folder=scratch,
                     clock=clock or SystemClock(),
                     after_step=after_step,
+                    tell=partial(_tell, tell, pipeline.name),
                 )
             )
         yield tuple(made)
+
+
+def _tell(tell: Callable[[str], None], pipeline: str, sentence: str) -> None:
+    tell(f"{pipeline}: {sentence}")
 
 
 def _engines(settings: Settings, stack: ExitStack) -> Callable[[int, Path], Engine]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from penstock.lake.lake import Lake
     from penstock.lake.table import Entry, Table
     from penstock.model.pipeline import Pipeline
+    from penstock.ops.topics import PartitionLag
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ class TableFacts:
 class PipelineStatus:
     """How far a pipeline is. Counts are the ledger's; times are microseconds since the epoch, None where unknown.
 
-    `waiting` counts pushed records that bronze does not have yet; None where the source does not say.
+    `waiting` counts records that bronze does not have yet, as far as the source says it; None where it does not. `lag`
+    has the partitions of a topic, and `source_error` why it did not answer.
     """
 
     pipeline: str
@@ -57,6 +59,8 @@ class PipelineStatus:
     waiting: int | None
     watermark: int | None
     closed_until: int | None
+    lag: tuple[PartitionLag, ...] = ()
+    source_error: str | None = None
 
 
 def dotted(name: str) -> str:

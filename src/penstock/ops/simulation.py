@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
 import pyarrow as pa
@@ -17,8 +17,11 @@ import pyarrow.parquet as pq
 
 from penstock.errors import StorageError, UsageError
 from penstock.limits import VIOLATION_EXAMPLES_MAX
+from penstock.ops.facts import incarnation
 from penstock.ops.ingest import joined
 from penstock.sources.faults import TRUTH_SCHEMA
+from penstock.sources.kafka_client import Cluster
+from penstock.sources.kafka_producer import TopicProducer
 from penstock.sources.simulate import produce
 from penstock.sources.worlds import WORLDS, open_world
 
@@ -26,9 +29,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from penstock.lake.lake import Lake
+    from penstock.model.kafka import KafkaSource
     from penstock.model.pipeline import Pipeline
     from penstock.model.position import Range
-    from penstock.ops.ingest import Pusher
     from penstock.sources.push_log import Appended
 
 TRUTH_FOLDER = "truth"
@@ -70,6 +74,48 @@ class Reconciled:
     mismatches: tuple[str, ...]
 
 
+class Feeder(Protocol):
+    """Where made-up records go. `source` is the incarnation that their places are of. Used with `with`."""
+
+    @property
+    def source(self) -> int: ...
+    def records(self, block: pa.Table) -> Appended:
+        """Send records; all are durable when this returns."""
+        ...
+
+    def __enter__(self) -> Feeder: ...
+    def __exit__(self, *_: Any) -> None: ...
+
+
+class TopicFeeder:
+    """Sends to the topic that a pipeline reads.
+
+    Raises:
+        SourceLost: there is no such topic.
+        TransientError: the brokers do not answer.
+    """
+
+    def __init__(
+        self, origin: KafkaSource, pipeline: str, folder: Path, lake: Lake, *, transactional: bool = False
+    ) -> None:
+        cluster = Cluster(origin.cluster, folder)
+        self.source = incarnation(lake, pipeline)
+        self._producer = TopicProducer(cluster, origin.topic, transactional=transactional)
+
+    def __enter__(self) -> TopicFeeder:
+        return self
+
+    def __exit__(self, *details: Any) -> None:
+        self._producer.close()
+
+    def records(self, block: pa.Table) -> Appended:
+        """Send records, in one transaction where they go in transactions; all are durable when this returns.
+
+        They get the time of now: the world's own lies in the past, where a topic's retention deletes at once.
+        """
+        return self._producer.send(block.drop_columns(["timestamp"]))
+
+
 def guess_world(pipeline: Pipeline) -> str:
     """The world whose records have most of the fields that the pipeline reads.
 
@@ -91,7 +137,7 @@ def guess_world(pipeline: Pipeline) -> str:
 
 
 def simulate(
-    pusher: Pusher,
+    feeder: Feeder,
     pipeline: Pipeline,
     folder: Path,
     *,
@@ -103,7 +149,7 @@ def simulate(
     events: int | None = None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Simulated:
-    """Send `events` records, or `rate` a second for `seconds`, into the pipeline's log; write the truth file.
+    """Send `events` records, or `rate` a second for `seconds`, into the pipeline's log or topic; write the truth file.
 
     Args:
         folder: where truth files are kept.
@@ -120,9 +166,9 @@ def simulate(
     ranges: list[Range] = []
     sent = 0
     for block in produce(made, rate=rate, seconds=seconds, events=events, first=first):
-        done = pusher.records(block.block)
-        tables.append(_with_places(block.truth, done, pusher.source))
-        ranges.extend(done.ranges(pusher.source))
+        done = feeder.records(block.block)
+        tables.append(_with_places(block.truth, done, feeder.source))
+        ranges.extend(done.ranges(feeder.source))
         sent += block.block.num_rows
         progress(sent)
     truth = pa.concat_tables([TRUTH_FILE_SCHEMA.empty_table(), *tables])

@@ -116,7 +116,7 @@ class _PipelineAudit:
                 applied = read_contracts(self.witness, contracts_view, self.parse, self.report)
         if ledger_view is None:
             return
-        ledger = ledgers.read(self.witness, ledger_view, self.name, self.report)
+        ledger = ledgers.read(self.witness, ledger_view, self.name, applied, self.report)
         if ledger is None:
             return
         pipeline = applied.contracts.get(int(ledger.contracts[-1])) or next(
@@ -230,6 +230,7 @@ class _PipelineAudit:
                 tables.silver,
                 tables.rejects,
                 report,
+                applied.topics,
             )
             conservation.run(self.from_batch, progress)
         for first, last, contract in ledger.chunks(self.from_batch, sys.maxsize):

@@ -15,10 +15,11 @@ from penstock.model.columns import BATCH, batch_txn
 from penstock.proof.report import Law
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
 
+    from penstock.proof.pins import Applied
     from penstock.proof.report import PipelineReport
     from penstock.proof.tables import View
     from penstock.proof.witness import Arrays, Witness
@@ -57,7 +58,7 @@ class Ledger:
             yield first, self.last, pinned
 
 
-def read(witness: Witness, view: View, pipeline: str, report: PipelineReport) -> Ledger | None:
+def read(witness: Witness, view: View, pipeline: str, applied: Applied, report: PipelineReport) -> Ledger | None:
     """The ledger's rows, with what is wrong with them reported; None where there are none."""
     columns = [f"coalesce({name}, -1)::BIGINT AS {name}" for name in (BATCH, *LEDGER_COUNTS, "contract")]
     counts = witness.arrays(f"SELECT {', '.join(columns)} FROM {view.relation()} ORDER BY {BATCH}")
@@ -77,7 +78,7 @@ def read(witness: Witness, view: View, pipeline: str, report: PipelineReport) ->
         f'r.end_offset AS "end" FROM (SELECT {BATCH} AS batch, unnest(ranges) AS r FROM {view.relation()}) '
         f'ORDER BY batch, source, partition, start, "end"'
     )
-    check_ranges(ranges, view, report)
+    check_ranges(ranges, dict(zip(batches.tolist(), counts["contract"].tolist(), strict=True)), applied, view, report)
     final = witness.rows(
         f"SELECT epoch_us(closed_until) AS closed_until, epoch_us(watermark) AS watermark, versions "
         f"FROM {view.relation()} WHERE {BATCH} = {last}"
@@ -137,8 +138,12 @@ def _check_times(witness: Witness, view: View, report: PipelineReport) -> None:
             report.broken(Law.POSITION, view.name, f"{name} goes back", batch=row["batch"])
 
 
-def check_ranges(ranges: Arrays, view: View, report: PipelineReport) -> None:
-    """Within a partition of an incarnation, each batch starts where the one before ended, and the first one at 0."""
+def check_ranges(
+    ranges: Arrays, contracts: Mapping[int, int], applied: Applied, view: View, report: PipelineReport
+) -> None:
+    """Within a partition of an incarnation, each batch starts where the one before ended, and the first one at 0, or
+    where the incarnation was told to; a topic begins with what it had. What a topic lost later is a recorded loss where
+    the contract of the batch allows one."""
     order = np.lexsort((ranges["end"], ranges["start"], ranges["batch"], ranges["partition"], ranges["source"]))
     source, partition, start, end, batch = (
         ranges[name][order] for name in ("source", "partition", "start", "end", "batch")
@@ -148,8 +153,19 @@ def check_ranges(ranges: Arrays, view: View, report: PipelineReport) -> None:
     first = np.ones(len(source), np.bool_)
     first[1:] = (source[1:] != source[:-1]) | (partition[1:] != partition[:-1])
     before = np.where(first, 0, np.concatenate([[0], end[:-1]]))
+    for row in np.flatnonzero(first).tolist():
+        told = applied.starts.get((int(source[row]), int(partition[row])))
+        if told is not None:
+            before[row] = told
+        elif int(source[row]) in applied.topics:
+            before[row] = start[row]
+    gaps = start > before
+    for row in np.flatnonzero(gaps).tolist():
+        if int(source[row]) in applied.topics and applied.records_loss(contracts.get(int(batch[row]), 0)):
+            report.lost(f"{source[row]}/{partition[row]}/{before[row]}..{start[row]}", int(start[row] - before[row]))
+            gaps[row] = False
     for message, law, wrong in (
-        ("offsets are in no batch", Law.CONSERVATION, start > before),
+        ("offsets are in no batch", Law.CONSERVATION, gaps),
         ("the position went back", Law.POSITION, start < before),
         ("a range has no end", Law.CONSERVATION, end <= start),
     ):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,11 +27,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Applied:
-    """The contracts of a pipeline by version, as far as they can be read, and its incarnations' numbers."""
+    """The contracts of a pipeline by version, as far as they can be read, and its incarnations' numbers.
+
+    `topics` are the incarnations that are Kafka topics, whose offsets have gaps and which begin anywhere; `starts` is
+    where incarnations were told to begin, by source and partition.
+    """
 
     contracts: Mapping[int, Pipeline]
     versions: frozenset[int]
     incarnations: frozenset[int]
+    topics: frozenset[int] = frozenset()
+    starts: Mapping[tuple[int, int], int] = field(default_factory=dict)
+
+    def records_loss(self, contract: int) -> bool:
+        """Whether a contract allows to go on after records that were lost."""
+        found = self.contracts.get(contract)
+        return found is not None and found.source.on_data_loss == "record"
 
 
 def read_contracts(witness: Witness, view: View, parse: Callable[[str], Pipeline], report: PipelineReport) -> Applied:
@@ -39,7 +51,7 @@ def read_contracts(witness: Witness, view: View, parse: Callable[[str], Pipeline
     Raises:
         duckdb.Error: the table cannot be read.
     """
-    rows = witness.rows(f"SELECT kind, version, hash, text FROM {view.relation()} ORDER BY kind, version")
+    rows = witness.rows(f"SELECT kind, version, hash, text, source_kind FROM {view.relation()} ORDER BY kind, version")
     contracts: dict[int, Pipeline] = {}
     for kind in ("contract", "source"):
         numbers = [row["version"] for row in rows if row["kind"] == kind]
@@ -61,7 +73,15 @@ def read_contracts(witness: Witness, view: View, parse: Callable[[str], Pipeline
         contracts,
         frozenset(row["version"] for row in rows if row["kind"] == "contract"),
         frozenset(row["version"] for row in rows if row["kind"] == "source"),
+        frozenset(row["version"] for row in rows if row["kind"] == "source" and row["source_kind"] == "kafka"),
+        {place: offset for row in rows if row["kind"] == "source" for place, offset in _starts(row)},
     )
+
+
+def _starts(row: Mapping[str, Any]) -> list[tuple[tuple[int, int], int]]:
+    """Where an incarnation was told to begin."""
+    told = json.loads(row["text"] or "{}")
+    return [((row["version"], int(partition)), int(offset)) for partition, offset in told.items()]
 
 
 def check_pins(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from penstock.limits import VIOLATION_EXAMPLES_MAX
+from penstock.limits import LOSSES_SHOWN_MAX, VIOLATION_EXAMPLES_MAX
 from penstock.model.columns import INDEX, OFFSET, PARTITION, SOURCE
 
 if TYPE_CHECKING:
@@ -51,7 +51,10 @@ class Violation:
 
 @dataclass
 class PipelineReport:
-    """One pipeline's counts, taken from the rows of its tables, and its violations."""
+    """One pipeline's counts, taken from the rows of its tables, and its violations.
+
+    `losses` are ranges of offsets that the source lost and the lake recorded, `lost_offsets` how many they are.
+    """
 
     records: int = 0
     accepted: int = 0
@@ -60,7 +63,15 @@ class PipelineReport:
     skipped: int = 0
     flagged: int = 0
     batches: int = 0
+    lost_offsets: int = 0
+    losses: list[str] = field(default_factory=list)
     violations: list[Violation] = field(default_factory=list)
+
+    def lost(self, range_text: str, offsets: int) -> None:
+        """Note what the source no longer had, and the pipeline was allowed to go on without; the first are kept."""
+        self.lost_offsets += offsets
+        if len(self.losses) < LOSSES_SHOWN_MAX:
+            self.losses.append(range_text)
 
     def broken(
         self,
@@ -91,6 +102,8 @@ class PipelineReport:
             "skipped": self.skipped,
             "flagged": self.flagged,
             "batches": self.batches,
+            "lost_offsets": self.lost_offsets,
+            "losses": list(self.losses),
             "violations": [violation.as_json() for violation in self.violations],
         }
 

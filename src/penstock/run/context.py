@@ -39,6 +39,10 @@ def no_step(step: str, batch: int) -> None:
     """Called after each numbered step of a batch; tests kill the process here."""
 
 
+def no_words(sentence: str) -> None:
+    """Called with what an operator should know now and not at the end: a source that is waited for."""
+
+
 @dataclass(frozen=True)
 class PipelineContext:
     """Everything one pipeline's loop needs.
@@ -59,6 +63,7 @@ class PipelineContext:
     scratch_folder: Path
     clock: Clock = field(default_factory=SystemClock)
     after_step: Callable[[str, int], None] = no_step
+    tell: Callable[[str], None] = no_words
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from penstock.plan.gold import GoldPlan
     from penstock.plan.nouns import Plan
     from penstock.run.context import PipelineContext, RunOptions
+    from penstock.run.patience import Patience
     from penstock.sources.contract import Source
 
 
@@ -58,7 +59,9 @@ class Opened:
         return Pins(self.contract, self.refine, self.references.versions)
 
 
-def open_pipeline(context: PipelineContext, options: RunOptions, report: Callable[[str], None]) -> Opened:
+def open_pipeline(
+    context: PipelineContext, options: RunOptions, report: Callable[[str], None], patience: Patience
+) -> Opened:
     """Take the pipeline over. The caller holds the lake's lock of the pipeline.
 
     Raises:
@@ -66,6 +69,8 @@ def open_pipeline(context: PipelineContext, options: RunOptions, report: Callabl
         LakeCorrupt: the tail of a table is damaged, and something was built on it.
         SourceLost: the source is not the one the lake knows, or has lost records.
         Fenced: another writer took over meanwhile.
+        TransientError: the source did not answer for too long.
+        Stopped: the run was stopped while the source was waited for.
     """
     pipeline, lake, name = context.pipeline, context.lake, context.pipeline.name
     for line in recover(lake, name):
@@ -96,9 +101,12 @@ def open_pipeline(context: PipelineContext, options: RunOptions, report: Callabl
     manifest = None if manifest_table is None else TableManifest(manifest_table, writer)
     with ExitStack() as on_failure:
         with tables.owned():
-            source, incarnation = _open_source(context, manifest, contracts, writer, opened, options)
+            source, incarnation = patience.insist(
+                lambda: _open_source(context, manifest, contracts, writer, opened, options)
+            )
             on_failure.callback(source.close)
-            source.resume(tables.position(incarnation), tables.fingerprints(incarnation))
+            position, fingerprints = tables.position(incarnation), tables.fingerprints(incarnation)
+            patience.insist(lambda: source.resume(position, fingerprints))
         job = Job(
             pipeline=pipeline,
             folder=context.folder,

@@ -24,6 +24,7 @@ from penstock.model.columns import (
     offset_txn,
     reference_pin,
     refine_pin,
+    start_txn,
 )
 from penstock.run.rows import same_rows
 
@@ -111,7 +112,12 @@ class BatchProtocol:
 
         # 2 bronze: the rows and the next offsets in one commit, durable when it returns
         self._check_next(bronze, number)
-        txns = {offset_txn(self._pipeline, item.source, item.partition): item.end for item in batch.ranges}
+        txns: dict[str, int] = {}
+        for item in batch.ranges:
+            name = offset_txn(self._pipeline, item.source, item.partition)
+            if name not in txns and item.start != (bronze.txn(name) or 0):
+                txns[start_txn(self._pipeline, item.source, item.partition)] = item.start
+            txns[name] = item.end
         for partition, digest in batch.fingerprints.items():
             txns[fingerprint_txn(self._pipeline, batch.ranges[0].source, partition)] = digest
         with journal.step("bronze commit"):

@@ -7,15 +7,19 @@ each has one thread. The steps themselves are in `protocol.py`, what a start doe
 
 from __future__ import annotations
 
+import contextlib
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from penstock.errors import TransientError
 from penstock.limits import IDLE_WAIT_SECONDS
 from penstock.model.batch import BatchCounts
 from penstock.run.context import BatchDone, PipelineContext, RunOptions, RunSummary
+from penstock.run.deadletters import DeadLetters
 from penstock.run.journal import Journal
 from penstock.run.opening import Opened, open_pipeline
+from penstock.run.patience import Patience, Stopped
 from penstock.run.polling import BatchSize, Poller
 from penstock.run.protocol import Batch
 from penstock.run.restart import catch_up
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from penstock.engines.contract import Settled
+    from penstock.run.tables import PipelineTables
 
 __all__ = ["BatchDone", "PipelineContext", "RunOptions", "RunSummary", "run_pipeline"]
 
@@ -39,15 +44,21 @@ def run_pipeline(
     """Run one pipeline until `stop` is set, or with `once` until everything there is has been absorbed.
 
     `stop` ends cleanly: what is under way is finished, open windows stay open. Raises what `open_pipeline` raises, and
-    SourceLost, RuleStopped, StorageError, Fenced, LakeCorrupt while running; whatever is raised, the next start
-    continues from the tables.
+    SourceLost, TransientError (with `once`), RuleStopped, StorageError, Fenced, LakeCorrupt while running; whatever is
+    raised, the next start continues from the tables.
     """
     reports: list[str] = []
+    started = context.clock.monotonic()
+    patience = Patience(context.clock, stop, context.tell, once=options.once)
     with context.lake.lock(context.pipeline.name):
-        opened = open_pipeline(context, options, reports.append)
+        try:
+            opened = open_pipeline(context, options, reports.append, patience)
+        except Stopped:
+            seconds = context.clock.monotonic() - started
+            return RunSummary(context.pipeline.name, 0, BatchCounts(), seconds, tuple(reports))
         try:
             with opened.protocol.tables.owned():
-                return _Loop(context, options, stop, progress, opened, reports).run()
+                return _Loop(context, options, stop, progress, opened, reports, patience).run()
         finally:
             opened.source.close()
 
@@ -69,6 +80,7 @@ class _Loop:
         progress: Callable[[BatchDone], None],
         opened: Opened,
         reports: list[str],
+        patience: Patience,
     ) -> None:
         self._context = context
         self._options = options
@@ -77,6 +89,7 @@ class _Loop:
         self._opened = opened
         self._protocol = opened.protocol
         self._reports = reports
+        self._patience = patience
         self._counts = BatchCounts()
         self._batches = 0
         self._step_seconds: dict[str, float] = {}
@@ -107,6 +120,7 @@ class _Loop:
         )
         with (
             Upkeep(tables, settings, self._clock) as self._upkeep,
+            self._letters(tables) as self._dead_letters,
             ThreadPoolExecutor(1, "bronze") as self._bronze_thread,
             ThreadPoolExecutor(1, "absorb") as self._absorb_thread,
             ThreadPoolExecutor(1, "aggregate") as self._aggregate_thread,
@@ -129,16 +143,25 @@ class _Loop:
         while not self._stop.is_set():
             self._opened.references.load_if_changed(self._protocol.tables.writer)
             started = self._clock.monotonic()
-            batch = self._poller.poll(number)
-            self._reports += self._opened.source.notices()
+            try:
+                batch = self._poller.poll(number)
+                self._reports += self._opened.source.notices()
+                if batch is None and pending is None:
+                    if self._options.once and self._poller.source.exhausted(self._poller.position):
+                        break
+                    self._idle()
+                self._patience.passed()
+            except TransientError as error:
+                if pending is not None:  # what was read before the source went away is not held up by it
+                    pending.aggregated.result()
+                    pending = None
+                self._protocol.settle_gold()
+                self._wait_for_source(error)
+                continue
             if batch is None:
                 if pending is not None:
                     pending.aggregated.result()
                     pending = None
-                elif self._options.once and self._poller.source.exhausted(self._poller.position):
-                    break
-                else:
-                    self._idle()
                 continue
             self._waiting = self._opened.source.backlog(self._poller.position).records
             pending = self._start(batch, started, pending)
@@ -178,6 +201,7 @@ class _Loop:
             found = absorbed.result()
             counts = self._protocol.aggregate(batch, found.windows, found.counts, found.event_time_max, pins, journal)
             self._upkeep.after_batch(batch.number)
+            self._dead_letters.after_batch(batch.number)
             self._finished(batch, counts, journal, self._clock.monotonic() - started)
 
         return _UnderWay(absorbed, self._aggregate_thread.submit(aggregate))
@@ -204,6 +228,22 @@ class _Loop:
         self._batches += 1
         self._counts += counts
         self._progress(BatchDone(self._context.pipeline.name, number, counts, seconds, self._waiting))
+
+    def _letters(self, tables: PipelineTables) -> DeadLetters:
+        context = self._context
+        pipeline = context.pipeline
+        return DeadLetters(
+            pipeline.rejects,
+            tables,
+            context.folder,
+            self._opened.source.identity.name,
+            self._clock,
+            context.tell,
+        )
+
+    def _wait_for_source(self, error: TransientError) -> None:
+        with contextlib.suppress(Stopped):  # the loop sees `stop` itself
+            self._patience.bear(error)
 
     def _idle(self) -> None:
         """Nothing new: let positions catch up, then wait for the source or for a stop."""

@@ -17,6 +17,7 @@ from penstock.model.columns import (
     offset_txn,
     reference_pin,
     refine_pin,
+    start_txn,
 )
 from penstock.model.position import Range
 
@@ -60,8 +61,10 @@ class PipelineTables:
         return table.txn(batch_txn(self.pipeline)) or 0
 
     def position(self, source: int) -> dict[int, int]:
-        """Partition -> next offset of one incarnation, as bronze has it."""
-        return self._numbers(offset_txn(self.pipeline, source, 0)[:-1])
+        """Partition -> next offset of one incarnation, as bronze has it, or where the incarnation was told to begin."""
+        known = self.contracts.incarnations()
+        starts = known[source - 1].starts if source <= len(known) else {}
+        return dict(starts) | self._numbers(offset_txn(self.pipeline, source, 0)[:-1])
 
     def fingerprints(self, source: int) -> dict[int, int]:
         """Partition -> the source's digest of what lies below the position."""
@@ -98,7 +101,8 @@ class PipelineTables:
         for name, end in entry.txns.items():
             place = offset_place(self.pipeline, name)
             if place is not None:
-                found.append(Range(*place, before.get(name, 0), end))
+                start = entry.txns.get(start_txn(self.pipeline, *place), before.get(name, 0))
+                found.append(Range(*place, start, end))
         return tuple(sorted(found))
 
     def files_of_batch(self, table: Table, batch: int) -> list[DataFile]:

@@ -1,7 +1,7 @@
 """What every source is: ranges planned by the driver, records read as Arrow by any process, and what may be forgotten.
 
 The suite that every source has to pass is `penstock.testing.source_contract`. The sources of this version are
-`push.py`, `files.py` and `simulate.py`; `opening.py` makes the one a pipeline declares.
+`push.py`, `files.py`, `kafka.py` and `simulate.py`; `opening.py` makes the one a pipeline declares.
 """
 
 from __future__ import annotations

@@ -1,0 +1,212 @@
+"""Sends the rejects to a topic: a follower of the table, with its own position, at least once.
+
+It runs beside the batches and never holds them up: what it reads is in the ledger, and where the brokers are away it
+tries again. Its position is a txn of the rejects table, so that it goes where the lake goes; it is committed after what
+was sent is acknowledged, and not after every batch: after a crash the last few are sent again.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from penstock.errors import SourceLost, TransientError, UsageError
+from penstock.lake.layout import HEADERS
+from penstock.limits import (
+    DEAD_LETTER_BATCHES_MAX,
+    DEAD_LETTER_COMMIT_SECONDS,
+    DEAD_LETTER_END_SECONDS,
+    TRANSIENT_SECONDS_MAX,
+    TRANSIENT_SECONDS_MIN,
+)
+from penstock.model.columns import BATCH, INDEX, OFFSET, PARTITION, PLACE, SOURCE, TIMESTAMP, letters_txn
+from penstock.sources.kafka_client import Cluster
+from penstock.sources.kafka_producer import TopicProducer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+    from types import TracebackType
+
+    from penstock.model.kafka import RejectsTopic
+    from penstock.run.context import Clock
+    from penstock.run.tables import PipelineTables
+
+FOREIGN_EXCEPTION = "penstock.Rejected"
+"""What `__connect.errors.exception.class.name` says: the name that other tools group by."""
+
+COLUMNS = (*PLACE, INDEX, TIMESTAMP, BATCH, "disposition", "failed", "detail", "value")
+
+
+class DeadLetters:
+    """The follower of one pipeline: a context that runs it in a thread. `origin` is the name of the pipeline's source.
+
+    Without a declared topic it does nothing.
+    """
+
+    def __init__(
+        self,
+        declared: RejectsTopic | None,
+        tables: PipelineTables,
+        folder: Path,
+        origin: str,
+        clock: Clock,
+        tell: Callable[[str], None],
+    ) -> None:
+        self._declared = declared
+        self._tables = tables
+        self._folder = folder
+        self._origin = origin
+        self._clock = clock
+        self._tell = tell
+        self._changed = threading.Condition()
+        self._absorbed = tables.ledger.position()
+        self._sent = tables.rejects.txn(letters_txn(tables.pipeline)) or 0
+        self._kept = self._sent
+        self._ending_at: float | None = None
+        self._failure: BaseException | None = None
+        self._producer: TopicProducer | None = None
+        self._thread = threading.Thread(target=self._run, name="dead letters", daemon=True)
+
+    def __enter__(self) -> DeadLetters:
+        if self._declared is not None:
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._declared is None:
+            return
+        with self._changed:
+            self._ending_at = self._clock.monotonic() + (DEAD_LETTER_END_SECONDS if error is None else 0.0)
+            self._changed.notify_all()
+        self._thread.join()
+        if error is None and self._failure is not None:
+            raise self._failure
+
+    def after_batch(self, batch: int) -> None:
+        """The ledger has `batch`: its rejects are final."""
+        with self._changed:
+            self._absorbed = batch
+            self._changed.notify_all()
+        if self._failure is not None:
+            raise self._failure
+
+    # -- the thread ---------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        delay, kept_at = TRANSIENT_SECONDS_MIN, self._clock.monotonic()
+        try:
+            while not self._is_done():
+                try:
+                    self._send(min(self._absorbed, self._sent + DEAD_LETTER_BATCHES_MAX))
+                    delay = TRANSIENT_SECONDS_MIN
+                except (TransientError, UsageError, SourceLost) as error:
+                    self._drop_producer()
+                    self._tell(f"rejects are not sent, trying again in {delay:.2g} s: {error.message}")
+                    self._wait(delay)
+                    delay = min(TRANSIENT_SECONDS_MAX, 2 * delay)
+                if self._clock.monotonic() - kept_at >= DEAD_LETTER_COMMIT_SECONDS:
+                    self._keep_position()
+                    kept_at = self._clock.monotonic()
+                if self._sent >= self._absorbed:
+                    self._wait(DEAD_LETTER_COMMIT_SECONDS)
+            self._keep_position()
+            if self._sent < self._absorbed:
+                self._tell(f"the rejects of batches {self._sent + 1} to {self._absorbed} are sent by the next run")
+        except BaseException as failure:  # noqa: BLE001 - raised in the loop's thread
+            self._failure = failure
+        finally:
+            self._drop_producer()
+
+    def _is_done(self) -> bool:
+        ending = self._ending_at
+        return ending is not None and (self._sent >= self._absorbed or self._clock.monotonic() >= ending)
+
+    def _wait(self, seconds: float) -> None:
+        with self._changed:
+            is_ending, absorbed = self._ending_at is not None, self._absorbed
+            if is_ending:
+                self._changed.wait(min(TRANSIENT_SECONDS_MIN, seconds))
+            else:
+                self._changed.wait_for(lambda: self._ending_at is not None or self._absorbed > absorbed, seconds)
+
+    def _keep_position(self) -> None:
+        """Commit how far the topic has the rejects."""
+        if self._sent > self._kept:
+            tables = self._tables
+            tables.rejects.commit(
+                tables.writer, batch=None, txns={letters_txn(tables.pipeline): self._sent}, data_change=False
+            )
+            self._kept = self._sent
+
+    def _drop_producer(self) -> None:
+        if self._producer is not None:
+            self._producer.close()
+            self._producer = None
+
+    # -- sending ------------------------------------------------------------------------------------------------------
+
+    def _send(self, last: int) -> None:
+        """Send the rejects of the batches up to `last`."""
+        if last <= self._sent:
+            return
+        for rows in self._tables.rejects.read(columns=COLUMNS, batches=(self._sent + 1, last)):
+            for batch in sorted(set(rows[BATCH].to_pylist())):
+                self._send_rows(batch, rows.filter(pc.equal(rows[BATCH], batch)))
+        self._sent = last
+
+    def _send_rows(self, batch: int, rows: pa.Table) -> None:
+        assert self._declared is not None
+        if self._producer is None:
+            cluster = Cluster(self._declared.cluster, self._folder)
+            self._producer = TopicProducer(cluster, self._declared.topic)
+        raw = self._raw(batch, rows)
+        found = rows.to_pylist()
+        keys = [raw.get(_place(row), (None, None))[0] for row in found]
+        headers = [[*(raw.get(_place(row), (None, None))[1] or ()), *self._headers(row)] for row in found]
+        self._producer.send(
+            pa.table(
+                {
+                    "value": rows["value"],
+                    "key": pa.array(keys, pa.binary()),
+                    "headers": pa.array(headers, HEADERS),
+                    "timestamp": rows[TIMESTAMP],
+                }
+            )
+        )
+
+    def _raw(self, batch: int, rows: pa.Table) -> dict[tuple[int, int, int], tuple[bytes | None, Any]]:
+        """Keys and headers of the records, from bronze."""
+        offsets = pc.unique(rows[OFFSET])
+        wanted = pc.field(OFFSET).isin(offsets)
+        found = {}
+        for part in self._tables.bronze.read(columns=[*PLACE, "key", "headers"], batches=(batch, batch)):
+            for row in part.filter(wanted).to_pylist():
+                found[_place(row)] = row["key"], row["headers"]
+        return found
+
+    def _headers(self, row: dict[str, Any]) -> list[dict[str, Any]]:
+        reasons = row["failed"] or [row["disposition"]]
+        told = {
+            "__connect.errors.topic": self._origin,
+            "__connect.errors.partition": row[PARTITION],
+            "__connect.errors.offset": row[OFFSET],
+            "__connect.errors.exception.class.name": FOREIGN_EXCEPTION,
+            "__connect.errors.exception.message": row["detail"] or ", ".join(reasons),
+            "penstock.pipeline": self._tables.pipeline,
+            "penstock.place": f"{row[SOURCE]}/{row[PARTITION]}/{row[OFFSET]}",
+            "penstock.index": row[INDEX],
+            "penstock.batch": row[BATCH],
+            "penstock.disposition": row["disposition"],
+            "penstock.failed": ",".join(row["failed"] or ()),
+        }
+        return [{"key": name, "value": str(value).encode()} for name, value in told.items()]
+
+
+def _place(row: dict[str, Any]) -> tuple[int, int, int]:
+    return row[SOURCE], row[PARTITION], row[OFFSET]

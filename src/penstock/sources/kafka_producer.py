@@ -1,0 +1,112 @@
+"""Sends records to a topic, in order and not doubled, and learns the place that each of them got."""
+
+from __future__ import annotations
+
+import secrets
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from penstock import limits
+from penstock.errors import UsageError
+from penstock.sources.contract import wall_clock
+from penstock.sources.push_log import Appended
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pyarrow as pa
+
+    from penstock.sources.kafka_client import Cluster
+
+
+class TopicProducer:
+    """With `transactional` each call is one transaction: a reader sees all of it or nothing. `close` it."""
+
+    def __init__(self, cluster: Cluster, topic: str, *, transactional: bool = False) -> None:
+        self._cluster = cluster
+        self._topic = topic
+        self._transactional = transactional
+        settings: dict[str, Any] = {"linger.ms": 20, "message.max.bytes": 2 * limits.RECORD_BYTES_MAX}
+        if transactional:
+            settings["transactional.id"] = f"penstock-{secrets.token_hex(8)}"
+        cluster.topic(topic)
+        self._producer = cluster.producer(settings)
+        self._failure: Any = None
+        if transactional:
+            with_failures(cluster, topic, lambda: self._producer.init_transactions(limits.KAFKA_READ_SECONDS))
+
+    def close(self) -> None:
+        """What was not sent is not sent any more."""
+        self._producer.purge()
+        self._cluster.close()
+
+    def send(self, block: pa.Table) -> Appended:
+        """Send records (columns `value` and perhaps `key`, `headers`, `timestamp`); all are durable when it returns.
+
+        Raises:
+            TransientError: not all of them were acknowledged; those that were stay.
+            UsageError: the brokers refuse them.
+        """
+        rows = block.num_rows
+        partitions, offsets = np.full(rows, -1, np.int32), np.full(rows, -1, np.int64)
+        self._failure = None
+
+        def placed(row: int, error: Any, message: Any) -> None:
+            if error is not None:
+                self._failure = self._failure or error
+            else:
+                partitions[row], offsets[row] = message.partition(), message.offset()
+
+        with_failures(self._cluster, self._topic, lambda: self._send(block, placed))
+        if self._failure is not None:
+            raise self._cluster.failure(self._failure, f"sending to {self._topic}")
+        if rows and int(partitions.min()) < 0:
+            silent = int((partitions < 0).sum())
+            raise self._cluster.away(f"{silent} records sent to {self._topic} were not acknowledged")
+        return Appended(partitions, offsets, wall_clock())
+
+    def _send(self, block: pa.Table, placed: Any) -> None:
+        if self._transactional:
+            self._producer.begin_transaction()
+        for row, (value, key, headers, stamp) in enumerate(_rows(block)):
+            more = {} if stamp is None else {"timestamp": stamp}
+            while True:
+                try:
+                    self._producer.produce(
+                        self._topic, value, key, headers=headers, on_delivery=partial(placed, row), **more
+                    )
+                    break
+                except BufferError:
+                    self._producer.poll(limits.KAFKA_STEP_WAIT_SECONDS)
+        self._producer.flush(limits.KAFKA_READ_SECONDS)
+        if self._transactional:
+            self._producer.commit_transaction(limits.KAFKA_READ_SECONDS)
+
+
+def with_failures(cluster: Cluster, topic: str, action: Any) -> None:
+    """Call `action`, and raise what the client raises as one of our errors."""
+    kafka = cluster.module.KafkaError
+    try:
+        action()
+    except cluster.module.KafkaException as error:
+        code = error.args[0].code()
+        if code in (kafka.MSG_SIZE_TOO_LARGE, kafka._UNKNOWN_TOPIC, kafka.UNKNOWN_TOPIC_OR_PART):
+            raise UsageError(f"{topic} does not take a record: {error.args[0].str()}") from None
+        raise cluster.failure(error, f"sending to {topic}") from None
+
+
+def _rows(block: pa.Table) -> Iterator[tuple[Any, Any, Any, int | None]]:
+    """Value, key, headers and time (milliseconds) of each record, as a producer takes them."""
+
+    def column(name: str) -> list[Any]:
+        return block[name].to_pylist() if name in block.column_names else [None] * block.num_rows
+
+    stamps = column("timestamp") if "timestamp" not in block.column_names else _milliseconds(block["timestamp"])
+    for value, key, pairs, stamp in zip(column("value"), column("key"), column("headers"), stamps, strict=True):
+        yield value, key, [(one["key"], one["value"]) for one in pairs] if pairs else None, stamp
+
+
+def _milliseconds(stamps: pa.ChunkedArray) -> list[int | None]:
+    return [None if stamp is None or stamp < 0 else stamp // 1_000 for stamp in stamps.cast("int64").to_pylist()]

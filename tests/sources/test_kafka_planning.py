@@ -1,0 +1,169 @@
+"""What a plan takes, without a broker: bounds, evenness over partitions, gaps, and shares by offsets alone."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from penstock.declare import load_pipeline
+from penstock.model.kafka import KafkaCluster, KafkaSecurity, Secret
+from penstock.sources.contract import RECORD_SCHEMA, TOO_LARGE, Bounds
+from penstock.sources.kafka import _choose, _end_of
+from penstock.sources.kafka_ahead import Buffer, Piece
+from penstock.sources.kafka_client import Cluster
+from penstock.sources.kafka_offsets import Allotment
+from penstock.sources.kafka_records import records_of, runs_of
+
+HUGE = 1 << 40
+
+
+def piece(first: int, rows: int, age: int, step: int = 1, size: int = 10) -> Piece:
+    offsets = np.arange(first, first + rows * step, step, dtype=np.int64)
+    sizes = np.full(rows, size, np.int64)
+    return Piece(RECORD_SCHEMA.empty_table(), offsets, sizes, age, int(sizes.sum()))
+
+
+def buffer(*pieces: Piece, at_end: bool = True) -> Buffer:
+    head = int(pieces[0].offsets[0]) if pieces else 0
+    reached = int(pieces[-1].offsets[-1]) + 1 if pieces else 0
+    made = Buffer(head, reached, reached if at_end else reached + 1)
+    made.pieces = deque(pieces)
+    return made
+
+
+def test_the_oldest_pieces_come_first() -> None:
+    buffers = {0: buffer(piece(0, 10, age=5), piece(10, 10, age=7)), 1: buffer(piece(0, 10, age=6))}
+    assert _choose(buffers, Bounds(20, HUGE), whatever=False) == ({0: 10, 1: 10}, True)
+    assert _choose(buffers, Bounds(25, HUGE), whatever=False) == ({0: 15, 1: 10}, True)
+    assert _choose(buffers, Bounds(99, HUGE), whatever=False) == ({0: 20, 1: 10}, False)
+
+
+def test_at_least_one_record_is_taken_and_never_too_many_bytes() -> None:
+    buffers = {0: buffer(piece(0, 10, age=5, size=100))}
+    assert _choose(buffers, Bounds(9, 1), whatever=False) == ({0: 1}, True)
+    assert _choose(buffers, Bounds(9, 350), whatever=False) == ({0: 3}, True)
+
+
+def test_a_partition_whose_next_records_are_still_coming_is_waited_for() -> None:
+    buffers = {0: buffer(piece(0, 10, age=1), at_end=False), 1: buffer(piece(0, 10, age=2))}
+    assert _choose(buffers, Bounds(99, HUGE), whatever=False) == ({0: 10}, False)
+    assert _choose(buffers, Bounds(99, HUGE), whatever=True) == ({0: 10, 1: 10}, False)
+    buffers[0] = buffer(at_end=False)
+    assert _choose(buffers, Bounds(99, HUGE), whatever=False) == ({}, False)
+
+
+def test_ranges_end_behind_gaps_only_where_the_reader_stands() -> None:
+    made = buffer(piece(0, 5, age=1, step=3), piece(15, 5, age=1))
+    made.next = 30  # what lies between 20 and 30 is no record
+    assert _end_of(made, 2) == 4
+    assert _end_of(made, 5) == 13
+    assert _end_of(made, 10) == 30
+    assert _end_of(made, 0) == made.head
+    made.pieces.clear()
+    assert _end_of(made, 0) == 30
+
+
+def test_shares_reach_their_ends_together() -> None:
+    allotment = Allotment()
+    assert allotment.shares({0: 10, 1: 0}, Bounds(99, HUGE)) == {0: 10, 1: 0}
+    assert allotment.shares({0: 900, 1: 100}, Bounds(100, HUGE)) == {0: 90, 1: 10}
+    assert sum(allotment.shares({0: 1, 1: 1, 2: 1}, Bounds(2, HUGE)).values()) == 2
+    assert sum(allotment.shares({0: 5, 1: 5}, Bounds(99, 1)).values()) == 1
+    allotment.held(100, 100_000, 200)  # records of 1,000 bytes, every second offset holds one
+    assert sum(allotment.shares({0: 9_999}, Bounds(1_000, 50_000)).values()) == 100
+
+
+class Message:
+    def __init__(self, **given: Any) -> None:
+        self._given = given
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda: self._given.get(name)
+
+
+class Kind:
+    """The methods of the client's class of messages, as `records_of` calls them."""
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda message: getattr(message, name)()
+
+
+def message(offset: int, partition: int = 0, **more: Any) -> Message:
+    return Message(**{"partition": partition, "offset": offset, "timestamp": (1, 5), **more})
+
+
+def test_messages_become_records() -> None:
+    table, sizes = records_of(
+        [
+            message(3, value=b"abc", key=b"k", headers=[("h", b"1"), ("h", None)]),
+            message(7, value=None, timestamp=(0, -1)),
+            message(0, partition=1, value=b""),
+        ],
+        Kind(),
+        100,
+    )
+    table.validate(full=True)
+    rows = table.to_pylist()
+    assert [(row["partition"], row["offset"], row["value"], row["key"]) for row in rows] == [
+        (0, 3, b"abc", b"k"),
+        (0, 7, None, None),
+        (1, 0, b"", None),
+    ]
+    assert rows[0]["headers"] == [{"key": "h", "value": b"1"}, {"key": "h", "value": None}]
+    assert table["timestamp"].cast(pa.int64()).to_pylist() == [5_000, None, 5_000]
+    assert sizes.tolist() == [7, 0, 0]
+    assert runs_of(table) == [(0, 0, 2), (1, 2, 3)]
+
+
+def test_a_large_record_is_known_by_its_length() -> None:
+    table, _ = records_of(
+        [message(0, value=b"a"), message(1, value=b"x" * 101, key=b"k"), message(2, value=b"b")], Kind(), 100
+    )
+    rows = table.to_pylist()
+    assert [row["value"] for row in rows] == [b"a", None, b"b"]
+    assert rows[1]["key"] == b"k"
+    assert rows[1]["headers"][0]["key"] == TOO_LARGE
+    assert b'"bytes":101' in rows[1]["headers"][0]["value"]
+
+
+SECRETIVE = """
+pipeline: a
+source:
+  kafka:
+    topic: ticks
+    brokers: "${BROKERS}"
+    security: {protocol: sasl_ssl, mechanism: plain, username: u, password: "${PASSWORD}"}
+silver:
+  table: t
+  columns: {a: string}
+"""
+
+
+def test_secrets_are_shown_nowhere(tmp_path: Any) -> None:
+    loaded = load_pipeline(SECRETIVE, "a.yaml", {"BROKERS": "b:1", "PASSWORD": "sesame-open"})
+    assert loaded.pipeline is not None
+    assert "sesame-open" not in repr(loaded.pipeline)
+    assert "sesame-open" not in loaded.pipeline.text
+    (tmp_path / "secret.txt").write_text("sesame-file\n")
+    security = KafkaSecurity("sasl_ssl", "plain", "u", Secret(file="secret.txt"))
+    cluster = Cluster(KafkaCluster("b:1", security), tmp_path)
+    assert cluster._settings["sasl.password"] == "sesame-file"
+    assert "sesame-file" not in cluster.plain("cannot use sesame-file here")
+
+
+def test_connections_are_no_part_of_a_declaration() -> None:
+    one, other = (
+        load_pipeline(SECRETIVE, "a.yaml", {"BROKERS": b, "PASSWORD": p}) for b, p in (("a", "b"), ("c", "d"))
+    )
+    assert one.pipeline == other.pipeline
+
+
+def test_a_wrong_setting_is_told_without_its_value(tmp_path: Any) -> None:
+    cluster = Cluster(KafkaCluster("b:1", KafkaSecurity(), (("no.such.setting", "sesame"),)), tmp_path)
+    with pytest.raises(Exception, match=r"no\.such\.setting") as told:
+        cluster.consumer()
+    assert "sesame" not in str(told.value)

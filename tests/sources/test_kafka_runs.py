@@ -1,0 +1,355 @@
+"""Pipelines on topics of a real broker, and what happens to topics and brokers; after each, the laws."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import confluent_kafka
+import pytest
+
+import penstock
+from faults import world
+from penstock.errors import SourceLost, TransientError
+from penstock.ops import facts
+from penstock.sources.contract import Bounds
+from sources.kafka_topics import Topic
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tools.servers import KafkaServer
+
+    from penstock.ops.facts import PipelineStatus
+
+pytestmark = pytest.mark.integration
+
+
+def make_project(folder: Path, topic: Topic, on_data_loss: str = "stop", **limits: object) -> Path:
+    source = f'kafka: {{topic: {topic.name}, brokers: "{topic.address}"}}\n  on_data_loss: {on_data_loss}'
+    return world.make_project(folder, source, **limits)
+
+
+def bronze(folder: Path) -> dict[tuple[int, int, int], bytes | None]:
+    """Bronze's values by place, each there once."""
+    rows = world.by_sql(folder, "bronze/meters")
+    found = {(row["_source"], row["_partition"], row["_offset"]): row["value"] for row in rows}
+    assert len(found) == len(rows), "bronze has doubled places"
+    return found
+
+
+def assert_sound(folder: Path, sent: list[bytes]) -> dict[tuple[int, int, int], bytes | None]:
+    """The audit is clean, bronze holds what was sent, once; of a topic with one partition the tables are right too."""
+    assert world.violations(folder) == []
+    found = bronze(folder)
+    assert Counter(found.values()) == Counter(sent)
+    if len({place[:2] for place in found}) == 1:
+        world.assert_tables(folder, {place[2]: value for place, value in found.items() if value is not None})
+    return found
+
+
+def losses(folder: Path) -> list[str]:
+    found: list[str] = penstock.open(folder).audit().as_json()["pipelines"]["meters"]["losses"]  # type: ignore[index]
+    return found
+
+
+class Running:
+    """A run without end in a thread; `stop` ends it and raises what it raised."""
+
+    def __init__(self, folder: Path, **options: Any) -> None:
+        self._stop = threading.Event()
+        self.said: list[str] = []
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, args=(folder, options), daemon=True)
+        self._thread.start()
+
+    def _run(self, folder: Path, options: dict[str, Any]) -> None:
+        try:
+            penstock.open(folder).run(stop=self._stop, tell=self.said.append, **options)
+        except BaseException as failure:  # noqa: BLE001 - carried to the test's thread
+            self._failure = failure
+
+    def stop(self) -> float:
+        """The seconds that stopping took."""
+        started = time.monotonic()
+        self._stop.set()
+        self._thread.join(60)
+        assert not self._thread.is_alive()
+        if self._failure is not None:
+            raise self._failure
+        return time.monotonic() - started
+
+
+def status(folder: Path) -> PipelineStatus:
+    """What the lake alone says."""
+    project = penstock.open(folder)
+    return facts.status(project.lake, project.pipelines[0])
+
+
+def wait_for(folder: Path, records: int, seconds: float = 60.0) -> None:
+    """Until the ledger has so many records."""
+    deadline = time.monotonic() + seconds
+    while (found := status(folder)).records < records:
+        assert time.monotonic() < deadline, found
+        time.sleep(0.2)
+
+
+@pytest.fixture
+def topic(kafka_server: KafkaServer) -> Topic:
+    return Topic(kafka_server.address, 1)
+
+
+# -- what is in a topic -----------------------------------------------------------------------------------------------
+
+
+def test_a_topic_becomes_tables(tmp_path: Path, topic: Topic) -> None:
+    folder = make_project(tmp_path, topic)
+    first, second = world.events(0, 300), world.events(300, 500)
+    topic.send(first)
+    world.run(folder)
+    topic.send(second)
+    world.run(folder)
+    assert_sound(folder, first + second)
+
+
+def test_aborted_transactions_leave_gaps_and_nothing_else(tmp_path: Path, topic: Topic) -> None:
+    folder = make_project(tmp_path, topic)
+    kept: list[bytes] = []
+    for start in range(0, 200, 100):
+        groups = [(world.events(start + at, start + at + 10), at % 30 != 10) for at in range(0, 100, 10)]
+        topic.transactions(groups)
+        kept += [value for group, is_committed in groups if is_committed for value in group]
+        world.run(folder, rows=25)
+    assert_sound(folder, kept)
+    topic.transactions([(world.events(900, 910), False)])  # a gap alone, at the end
+    world.run(folder)
+    assert_sound(folder, kept)
+
+
+def test_a_compacted_topic(tmp_path: Path, kafka_server: KafkaServer) -> None:
+    topic = Topic(
+        kafka_server.address, 1, cleanup_policy="compact", segment_ms="100", min_cleanable_dirty_ratio="0.001",
+        max_compaction_lag_ms="100", delete_retention_ms="100",
+    )  # fmt: skip
+    folder = make_project(tmp_path, topic)
+    values = world.events(0, 200)
+    for number, value in enumerate(values):
+        topic.send([value], key=b"%d" % (number % 20 if number < 180 else number))
+        if number == 120:
+            time.sleep(0.3)
+    time.sleep(0.3)
+    topic.send(world.events(200, 201), key=b"last")
+    deadline = time.monotonic() + 40
+    source = topic.open()
+    while len(source.read(source.plan({}, Bounds(10_000, 1 << 30)))) > 150:
+        assert time.monotonic() < deadline, "the broker does not compact"
+        time.sleep(1)
+    source.close()
+    world.run(folder, rows=30)
+    assert world.violations(folder) == []
+    found = bronze(folder)
+    assert set(values[180:]) <= set(found.values())
+    assert len(found) <= 150
+    world.assert_tables(folder, {place[2]: value for place, value in found.items() if value is not None})
+
+
+def test_tombstones_keys_headers_and_large_records(tmp_path: Path, kafka_server: KafkaServer) -> None:
+    topic = Topic(kafka_server.address, 1, max_message_bytes="20000000", compression_type="zstd", retention_ms="-1")
+    topic.producer = confluent_kafka.Producer({"bootstrap.servers": topic.address, "message.max.bytes": 20_000_000})
+    folder = make_project(tmp_path, topic, record_bytes_max=12_000_000)
+    values = world.events(0, 20)
+    topic.send(values, key=b"k", headers=[("a", b"1"), ("a", None), ("b", b"")], timestamp=1_750_000_000_123)
+    topic.send([None], key=b"gone")
+    ten = b'{"pad": "' + b"x" * 10_000_000 + b'"}'
+    topic.send([ten, b"y" * 12_500_000])
+    world.run(folder, rows=1_000)
+    assert world.violations(folder) == []
+    rows = sorted(world.by_sql(folder, "bronze/meters"), key=lambda row: row["_offset"])
+    assert [row["value"] for row in rows] == [*values, None, ten, None]
+    assert rows[0]["key"] == b"k"
+    assert rows[20]["key"] == b"gone"
+    assert [(one["key"], one["value"]) for one in rows[0]["headers"]] == [("a", b"1"), ("a", None), ("b", b"")]
+    assert rows[0]["_timestamp"].timestamp() == pytest.approx(1_750_000_000.123)
+    rejected = {row["_offset"]: row["failed"] for row in world.by_sql(folder, "rejects/meters")}
+    assert rejected[20] == ["malformed"]
+    assert rejected[22] == ["too_large"]
+
+
+def test_partitions_that_are_added_are_read(tmp_path: Path, topic: Topic) -> None:
+    folder = make_project(tmp_path, topic)
+    first, second, third = world.events(0, 50), world.events(50, 90), world.events(90, 130)
+    topic.send(first)
+    running = Running(folder)
+    wait_for(folder, 50)
+    topic.grow(3)
+    topic.send(second, 0)
+    Topic(topic.address, name=topic.name).send(third, 2)  # a producer that knows of the new partitions
+    wait_for(folder, 130)
+    running.stop()
+    world.run(folder)
+    assert_sound(folder, first + second + third)
+
+
+def test_foreign_members_of_the_group_change_nothing(tmp_path: Path, topic: Topic) -> None:
+    folder = make_project(tmp_path, topic)
+    foreign = confluent_kafka.Consumer(
+        {"bootstrap.servers": topic.address, "group.id": "penstock.meters", "auto.offset.reset": "earliest"}
+    )
+    foreign.subscribe([topic.name])
+    topic.send(world.events(0, 100))
+    foreign.poll(10)
+    running = Running(folder)
+    wait_for(folder, 100)
+    foreign.close()
+    topic.send(world.events(100, 200))
+    wait_for(folder, 200)
+    running.stop()
+    world.run(folder)
+    assert_sound(folder, world.events(0, 200))
+
+
+def test_lag_tools_see_how_far_the_lake_is(tmp_path: Path, topic: Topic) -> None:
+    folder = make_project(tmp_path, topic)
+    topic.send(world.events(0, 100))
+    world.run(folder)
+    consumer = confluent_kafka.Consumer({"bootstrap.servers": topic.address, "group.id": "penstock.meters"})
+    committed = consumer.committed([confluent_kafka.TopicPartition(topic.name, 0)], timeout=10)
+    consumer.close()
+    assert committed[0].offset == 100
+
+
+# -- what topics lose -------------------------------------------------------------------------------------------------
+
+
+def test_truncated_records_stop_the_pipeline_with_their_range(tmp_path: Path, topic: Topic) -> None:
+    folder = make_project(tmp_path, topic)
+    topic.send(world.events(0, 50))
+    world.run(folder)
+    topic.send(world.events(50, 100))
+    topic.truncate({0: 70})
+    with pytest.raises(SourceLost, match=r"0/50\.\.70"):
+        world.run(folder)
+    assert_sound(folder, world.events(0, 50))
+
+
+def test_a_recorded_loss_is_in_the_audit(tmp_path: Path, topic: Topic) -> None:
+    folder = make_project(tmp_path, topic, "record")
+    topic.send(world.events(0, 50))
+    world.run(folder)
+    topic.send(world.events(50, 100))
+    topic.truncate({0: 70})
+    world.run_killed(folder, places=["bronze:3"])  # the ledger row is written from bronze, and says the same
+    world.run(folder)
+    assert_sound(folder, world.events(0, 50) + world.events(70, 100))
+    assert losses(folder) == ["1/0/50..70"]
+
+
+def test_records_lost_while_it_runs(tmp_path: Path, topic: Topic) -> None:
+    folder = make_project(tmp_path, topic, "record")
+    topic.send(world.events(0, 50))
+    topic.truncate({0: 10})  # before the first run: the topic begins here
+    running = Running(folder)
+    wait_for(folder, 40)
+    topic.send(world.events(50, 60))
+    wait_for(folder, 50)
+    running.stop()
+    world.run(folder)
+    assert_sound(folder, world.events(10, 60))
+    assert losses(folder) == []
+
+
+def test_a_topic_made_anew_is_another_source(tmp_path: Path, topic: Topic) -> None:
+    folder = make_project(tmp_path, topic)
+    topic.send(world.events(0, 50))
+    world.run(folder)
+    topic.delete()
+    remake(topic)
+    topic.send(world.events(50, 200))
+    with pytest.raises(SourceLost, match="made anew"):
+        world.run(folder)
+    world.run(folder, new_incarnation=True)
+    assert world.violations(folder) == []
+    found = bronze(folder)
+    assert {place[0] for place in found} == {1, 2}
+    assert Counter(found.values()) == Counter(world.events(0, 200))
+
+
+def test_a_topic_made_anew_while_it_runs_is_noticed(tmp_path: Path, topic: Topic) -> None:
+    folder = make_project(tmp_path, topic)
+    topic.send(world.events(0, 50))
+    running = Running(folder)
+    wait_for(folder, 50)
+    topic.delete()
+    remake(topic)
+    topic.send(world.events(50, 200))
+    running._thread.join(60)
+    with pytest.raises(SourceLost):
+        running.stop()
+    assert world.violations(folder) == []
+    assert Counter(bronze(folder).values()) == Counter(world.events(0, 50))
+
+
+def remake(topic: Topic) -> None:
+    for _ in range(50):
+        try:
+            topic.make(1)
+        except confluent_kafka.KafkaException:
+            time.sleep(0.1)  # the old one is not quite gone
+        else:
+            return
+    raise AssertionError("the topic cannot be made again")
+
+
+# -- what happens to brokers ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def mortal_server(kafka_server: KafkaServer) -> Iterator[KafkaServer]:
+    """The broker, running again afterwards."""
+    yield kafka_server
+    if not kafka_server.answers():
+        kafka_server.start()
+
+
+@pytest.mark.parametrize("end", ["kill", "stop"])
+def test_a_broker_that_goes_away_is_waited_for(tmp_path: Path, mortal_server: KafkaServer, end: str) -> None:
+    topic = Topic(mortal_server.address, 1)
+    folder = make_project(tmp_path, topic)
+    topic.send(world.events(0, 300))
+    running = Running(folder, batch_rows=60)
+    wait_for(folder, 60)
+    getattr(mortal_server, end)()
+    deadline = time.monotonic() + 60
+    while not any("trying again" in sentence for sentence in running.said):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    mortal_server.start()
+    topic.send(world.events(300, 400))
+    wait_for(folder, 400)
+    running.stop()
+    assert any("is back" in sentence for sentence in running.said)
+    world.run(folder)
+    assert_sound(folder, world.events(0, 400))
+
+
+def test_without_a_broker(tmp_path: Path, mortal_server: KafkaServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`run --once` ends after a while; a run without end waits, and a stop ends it at once."""
+    topic = Topic(mortal_server.address, 1)
+    folder = make_project(tmp_path, topic)
+    topic.send(world.events(0, 50))
+    world.run(folder)
+    mortal_server.stop()
+    monkeypatch.setattr("penstock.run.patience.TRANSIENT_ONCE_SECONDS", 1.0)
+    with pytest.raises(TransientError, match=topic.address):
+        world.run(folder)
+    running = Running(folder)
+    while not running.said:
+        time.sleep(0.1)
+    assert running.stop() < 8
+    mortal_server.start()
+    topic.send(world.events(50, 60))
+    world.run(folder)
+    assert_sound(folder, world.events(0, 60))
