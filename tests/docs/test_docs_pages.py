@@ -85,6 +85,12 @@ def all_commands():
     return {"": penstock} | {name: penstock.get_command(context, name) for name in COMMANDS}
 
 
+def command_params(command):
+    """The parameters of a command, and of those below it."""
+    below = () if command.name == "penstock" else getattr(command, "commands", {}).values()
+    return [*command.params, *(one for inner in below for one in command_params(inner))]
+
+
 def test_every_command_has_an_example_or_is_named_in_a_written_page():
     text = "\n".join(path.read_text() for path in PAGES.values())
     for name in COMMANDS:
@@ -97,7 +103,7 @@ def test_every_option_is_in_the_reference():
         part.split("\n")[0].removeprefix("penstock "): part for part in text.split("\n## ")[1:]
     }
     for name, command in all_commands().items():
-        for option in command.params:
+        for option in command_params(command):
             if isinstance(option, click.Option):
                 for flag in option.opts:
                     assert flag in sections[name], f"penstock {name}: {flag} is not in the reference"
@@ -105,7 +111,7 @@ def test_every_option_is_in_the_reference():
 
 def test_options_that_pages_use_exist():
     known = {
-        name: {flag for one in command.params for flag in [*one.opts, *one.secondary_opts]} | {"--help"}
+        name: {flag for one in command_params(command) for flag in [*one.opts, *one.secondary_opts]} | {"--help"}
         for name, command in all_commands().items()
     }
     for page, path in PAGES.items():

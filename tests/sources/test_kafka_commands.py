@@ -12,6 +12,7 @@ import pytest
 import penstock
 from faults import world
 from penstock.errors import Fenced, UsageError
+from penstock.ops.scaffold import create_project
 from sources.kafka_topics import Topic
 
 if TYPE_CHECKING:
@@ -20,20 +21,6 @@ if TYPE_CHECKING:
     from tools.servers import KafkaServer
 
 pytestmark = pytest.mark.integration
-
-MARKET = """
-pipeline: ticks
-source: {kafka: {topic: TOPIC, brokers: BROKERS, partitions: 3, retention: 30 days}}
-rejects: {kafka: {topic: TOPIC-rejected}}
-silver:
-  table: ticks
-  key: [instrument_id, venue, sequence]
-  columns:
-    instrument_id: {type: string, required: true}
-    venue: {type: string, required: true}
-    sequence: {type: int64, required: true}
-    price: {type: "decimal(18,8)", required: true}
-"""
 
 
 def everything(address: str, topic: str) -> list[Any]:
@@ -55,10 +42,13 @@ def everything(address: str, topic: str) -> list[Any]:
 
 def test_from_no_topic_to_a_proof(tmp_path: Path, kafka_server: KafkaServer) -> None:
     name = f"t-{uuid.uuid4().hex[:12]}"
-    (tmp_path / "pipelines").mkdir()
-    text = MARKET.replace("TOPIC", name).replace("BROKERS", f'"{kafka_server.address}"')
-    (tmp_path / "pipelines" / "ticks.yaml").write_text(text)
-    project = penstock.open(tmp_path)
+    folder = tmp_path / "shop"
+    create_project(folder, "market")
+    source = f'kafka: {{topic: {name}, brokers: "{kafka_server.address}", partitions: 3, retention: 30 days}}'
+    declaration = folder / "pipelines" / "ticks.yaml"
+    text = declaration.read_text().replace("push: {} ", source)
+    declaration.write_text(text + f"rejects: {{kafka: {{topic: {name}-rejected}}}}\n")
+    project = penstock.open(folder)
     assert [one.partitions for one in project.topics()] == [None, None]
     made = project.topics(create=True)
     assert [(one.created, one.topic) for one in made] == [(True, name), (True, f"{name}-rejected")]

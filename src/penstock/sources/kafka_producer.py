@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
+import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from penstock import limits
-from penstock.errors import UsageError
+from penstock.errors import TransientError, UsageError
 from penstock.sources.contract import wall_clock
+from penstock.sources.kafka_client import LATEST
 from penstock.sources.push_log import Appended
 
 if TYPE_CHECKING:
@@ -34,11 +37,14 @@ class TopicProducer:
         cluster.topic(topic)
         self._producer = cluster.producer(settings)
         self._failure: Any = None
+        self._reached: dict[int, int] = {}
         if transactional:
             with_failures(cluster, topic, lambda: self._producer.init_transactions(limits.KAFKA_READ_SECONDS))
 
     def close(self) -> None:
-        """What was not sent is not sent any more."""
+        """What was not sent is not sent any more; what was sent may be read when this returns."""
+        if self._transactional:
+            self._wait_until_readable()
         self._producer.purge()
         self._cluster.close()
 
@@ -65,7 +71,19 @@ class TopicProducer:
         if rows and int(partitions.min()) < 0:
             silent = int((partitions < 0).sum())
             raise self._cluster.away(f"{silent} records sent to {self._topic} were not acknowledged")
+        for number in np.unique(partitions).tolist():
+            self._reached[number] = int(offsets[partitions == number].max())
         return Appended(partitions, offsets, wall_clock())
+
+    def _wait_until_readable(self) -> None:
+        """A transaction is committed when its coordinator says so; its marks reach the partitions a little later."""
+        deadline = time.monotonic() + limits.KAFKA_REQUEST_SECONDS
+        with contextlib.suppress(TransientError):
+            while self._reached and time.monotonic() < deadline:
+                ends = self._cluster.offsets(self._topic, self._reached, LATEST)
+                if all(ends[number] > offset for number, offset in self._reached.items()):
+                    return
+                time.sleep(limits.KAFKA_STEP_WAIT_SECONDS)
 
     def _send(self, block: pa.Table, placed: Any) -> None:
         if self._transactional:
