@@ -37,6 +37,7 @@ class Options:
     """What can be asked of workloads; each looks at what concerns it. None and () leave it to the workload.
 
     `events` is the size of the input, `seconds` the length of an offered load, `against` a script to run in turn.
+    `parts` of the workload `kafka` are measured with `brokers`, and with a lake in `store` (an URI).
     """
 
     events: int | None = None
@@ -44,6 +45,9 @@ class Options:
     seconds: float | None = None
     against: Path | None = None
     audit: bool = True
+    parts: tuple[str, ...] = ()
+    brokers: str | None = None
+    store: str | None = None
 
 
 @contextlib.contextmanager
