@@ -10,7 +10,7 @@ SECONDS_MAX ?= 600
 LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test integration kills weeks fuzz bench kafka-up s3-up down docs golden lock clean
+.PHONY: help setup demo check test integration kills weeks fuzz bench bench-kafka kafka-up s3-up down docs golden lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ fuzz: setup ## Look for bytes that break a parser, guided by coverage (TARGET=na
 
 bench: setup ## Measure this machine, beside a bare script of the same shape
 	$(BIN)/penstock bench --against benchmarks/bare_shape.py
+
+bench-kafka: setup ## Measure from a Kafka topic, beside Spark Structured Streaming (KAFKA_BROKERS=host:port, STORE=s3://...)
+	$(BIN)/penstock bench kafka --against benchmarks/structured_streaming.py $(if $(STORE),--store $(STORE))
 
 kafka-up: setup ## Start a real Kafka broker on a free port, and print what reaches it (Java 17 and Maven fetch it once)
 	@$(BIN)/python -m tools.servers up kafka

@@ -9,23 +9,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from penstock.bench import growth, keys, late, latency, push, ticks
+from penstock.bench import growth, kafka, keys, late, latency, push, ticks
 from penstock.bench.measuring import Options, Say, versions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["MAIN", "WORKLOADS", "Options", "Workload", "versions"]
+__all__ = ["MAIN", "WITHOUT_SERVERS", "WORKLOADS", "Options", "Workload", "versions"]
 
 MAIN = "ticks"
 
 
 @dataclass(frozen=True)
 class Workload:
-    """A workload: what it measures, and how."""
+    """A workload: what it measures, and how. One that `needs` something is not among `all`."""
 
     about: str
     measure: Callable[[Options, Say], dict[str, Any]]
+    needs: str = ""
 
 
 WORKLOADS = {
@@ -37,5 +38,9 @@ WORKLOADS = {
     "growth": Workload("a batch, and a restart, after 100,000 batches against the first 50", growth.main),
     "store": Workload("with --lake: a batch in a store after 500 batches against the first 50", growth.in_store),
     "memory": Workload("peak memory of a run over ten million events, and of its audit", ticks.memory),
+    "kafka": Workload("from a topic, by both engines, beside Structured Streaming", kafka.main, "a Kafka broker"),
 }
 """Name -> workload, in the order of `penstock bench all`."""
+
+WITHOUT_SERVERS = tuple(name for name, workload in WORKLOADS.items() if not workload.needs)
+"""What `penstock bench all` measures."""

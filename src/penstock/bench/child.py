@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import penstock
 from penstock.bench.beside import follow, offer, push, watch
+from penstock.bench.kafka.topic import stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -130,6 +131,7 @@ PARTS: dict[str, Callable[..., dict[str, Any]]] = {
     "offer": offer,
     "follow": follow,
     "watch": watch,
+    "stream": stream,
 }
 
 

@@ -36,8 +36,13 @@ MEMORY_FILE_SYSTEMS = ("tmpfs", "ramfs")
 class Options:
     """What can be asked of workloads; each looks at what concerns it. None and () leave it to the workload.
 
-    `events` is the size of the input, `seconds` the length of an offered load, `against` a script to run in turn,
-    `lake` a URI below which lakes are made; they stay there.
+    <<<<<<< HEAD
+        `events` is the size of the input, `seconds` the length of an offered load, `against` a script to run in turn,
+        `lake` a URI below which lakes are made; they stay there.
+    =======
+        `events` is the size of the input, `seconds` the length of an offered load, `against` a script to run in turn.
+        `parts` of the workload `kafka` are measured with `brokers`, and with a lake in `store` (an URI).
+    >>>>>>> 7e9e92e7a53200a45272ac691c8b60500b7bbbaa
     """
 
     events: int | None = None
@@ -46,6 +51,8 @@ class Options:
     against: Path | None = None
     audit: bool = True
     lake: str | None = None
+    parts: tuple[str, ...] = ()
+    brokers: str | None = None
 
 
 @contextlib.contextmanager

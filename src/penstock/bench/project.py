@@ -100,12 +100,12 @@ class Planted:
         _count(self.expected, sent.truth["expected"])
 
 
-def declare(folder: Path, source: str, **limits: int) -> None:
+def declare(folder: Path, source: str, *, lake: str = "lake", **limits: int) -> None:
     """Write the project: settings (`limits` where they are not the default), the ticks pipeline, its reference."""
     (folder / "pipelines").mkdir(parents=True)
     (folder / INPUT).mkdir()
     set_limits = "".join(f"  {name}: {value}\n" for name, value in limits.items())
-    (folder / "penstock.yaml").write_text("lake: lake\n" + ("limits:\n" + set_limits if limits else ""))
+    (folder / "penstock.yaml").write_text(f"lake: {lake}\n" + ("limits:\n" + set_limits if limits else ""))
     (folder / "pipelines" / "ticks.yaml").write_text(PIPELINE.replace("SOURCE", source))
     rows = "".join(f"INST-{at:05d},{CURRENCIES[at % len(CURRENCIES)]}\n" for at in range(INSTRUMENTS))
     (folder / "instruments.csv").write_text("instrument_id,currency\n" + rows)
@@ -123,11 +123,11 @@ def market(rate: int = RATE) -> World:
     return open_world("market", seed=SEED, rate=rate, faults=FAULT_SHARE)
 
 
-def ticks(events: int, rate: int = RATE) -> Iterator[Sent]:
-    """The first `events` records of the world, in steps."""
+def ticks(events: int, rate: int = RATE, first: int = 0) -> Iterator[Sent]:
+    """Records [first, first + events) of the world, in steps."""
     world = market(rate)
-    for first in range(0, events, SIMULATED_ROWS_PER_STEP):
-        yield world.make(first, min(SIMULATED_ROWS_PER_STEP, events - first))
+    for start in range(first, first + events, SIMULATED_ROWS_PER_STEP):
+        yield world.make(start, min(SIMULATED_ROWS_PER_STEP, first + events - start))
 
 
 def one_file(folder: Path, events: int) -> Planted:

@@ -7,11 +7,14 @@ from pathlib import Path
 import click
 
 from penstock import bench
+from penstock.bench.kafka import PARTS
 from penstock.cli.output import note, print_json
 from penstock.cli.session import json_option
 
 ALL = "all"
-ABOUT = {name: workload.about for name, workload in bench.WORKLOADS.items()} | {ALL: "each of these, in this order"}
+ABOUT = {name: workload.about for name, workload in bench.WORKLOADS.items()} | {
+    ALL: "each of these that needs no server, in this order"
+}
 
 
 @click.command(epilog="\b\nWorkloads:\n" + "\n".join(f"  {name:<8} {about}" for name, about in ABOUT.items()))
@@ -20,13 +23,23 @@ ABOUT = {name: workload.about for name, workload in bench.WORKLOADS.items()} | {
 @click.option(
     "--batch-rows", type=click.IntRange(1), multiple=True, help="`ticks`: rows in a batch; several times for several."
 )
-@click.option("--seconds", type=click.FloatRange(1), help="`latency`: how long to push.")
+@click.option("--seconds", type=click.FloatRange(1), help="`latency`, `kafka`: how long to push.")
 @click.option(
     "--against",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="`ticks`: a script of the same shape to run in turn; see benchmarks/README.md.",
+    help="`ticks`, `kafka`: a script of the same shape to run in turn; see benchmarks/README.md.",
 )
-@click.option("--lake", metavar="URI", help="`ticks`, `memory`, `store`: make lakes below this URI; they stay there.")
+@click.option("--brokers", metavar="HOST:PORT", help="`kafka`: the broker to measure with, else $KAFKA_BROKERS.")
+@click.option(
+    "--part",
+    "parts",
+    multiple=True,
+    type=click.Choice(list(PARTS)),
+    help="`kafka`: only this part; several times for several.",
+)
+@click.option(
+    "--lake", metavar="URI", help="`ticks`, `memory`, `store`, `kafka`: make lakes below this URI; they stay there."
+)
 @click.option("--no-audit", is_flag=True, help="Do not audit the result of each run.")
 @json_option
 def command(
@@ -35,6 +48,8 @@ def command(
     batch_rows: tuple[int, ...],
     seconds: float | None,
     against: Path | None,
+    brokers: str | None,
+    parts: tuple[str, ...],
     lake: str | None,
     no_audit: bool,
     as_json: bool,
@@ -49,9 +64,9 @@ def command(
       penstock bench --events 1000000
       penstock bench late push --json
     """
-    options = bench.Options(events, batch_rows, seconds, against, not no_audit, lake)
+    options = bench.Options(events, batch_rows, seconds, against, not no_audit, lake, parts, brokers)
     say = note if as_json else click.echo
-    chosen = tuple(bench.WORKLOADS) if ALL in names else tuple(dict.fromkeys(names)) or (bench.MAIN,)
+    chosen = bench.WITHOUT_SERVERS if ALL in names else tuple(dict.fromkeys(names)) or (bench.MAIN,)
     versions = bench.versions()
     say("versions: " + ", ".join(f"{name} {version}" for name, version in versions.items()))
     figures = {}
