@@ -38,7 +38,7 @@ ABOUT = {name: workload.about for name, workload in bench.WORKLOADS.items()} | {
     help="`kafka`: only this part; several times for several.",
 )
 @click.option(
-    "--lake", metavar="URI", help="`ticks`, `memory`, `store`, `kafka`: make lakes below this URI; they stay there."
+    "--lake", metavar="URI", help="Make lakes of `ticks`, `memory`, `store`, `kafka` below this URI; they stay."
 )
 @click.option("--no-audit", is_flag=True, help="Do not audit the result of each run.")
 @json_option

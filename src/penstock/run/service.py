@@ -164,7 +164,10 @@ class _Loop:
                     pending = None
                 continue
             self._waiting = self._opened.source.backlog(self._poller.position).records
-            pending = self._start(batch, started, pending)
+            try:
+                pending = self._start(batch, started, pending)
+            except Stopped:  # nothing of the batch was committed
+                break
             number += 1
             self._pace(batch, started)
         if pending is not None:
@@ -181,8 +184,8 @@ class _Loop:
         pins = self._opened.pins()
         bronze = self._bronze_thread.submit(self._bronze, batch, position, self._last_bronze)
         self._last_bronze = bronze
-        try:
-            refined = self._protocol.refine(batch, pins, journal)
+        try:  # where refining reads the source, that may be away for a while
+            refined = self._patience.insist(lambda: self._protocol.refine(batch, pins, journal))
         except BaseException as error:
             batch.work.give_up(error)
             raise

@@ -1,9 +1,8 @@
-"""A lake in an object store against one on this machine's disk, and what a batch there costs after 500 commits."""
+"""A lake in an object store against one on this machine's disk."""
 
 from __future__ import annotations
 
 import uuid
-from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -19,18 +18,10 @@ if TYPE_CHECKING:
     from penstock.bench.kafka.setting import Setting
 
 ROUNDS = 2
-GROWTH_ROWS = 2_000
-GROWTH_BATCHES = 560
-COUNTED = 50
-AFTER = 500
-"""Batches of GROWTH_ROWS events; the median time of the first COUNTED against that of those after the first AFTER. The
-first FIRST pay for the start, and are left out."""
-
-FIRST = 5
 
 
 def measure(setting: Setting) -> dict[str, Any]:
-    """The embedded engine's rate in both places, and the ratio of batch times.
+    """The embedded engine's rate in both places, and the ratio.
 
     Raises:
         LawBroken: a record did not end where it must.
@@ -44,7 +35,7 @@ def measure(setting: Setting) -> dict[str, Any]:
         )
     prefix = f"{store.rstrip('/')}/penstock-bench-{uuid.uuid4().hex[:12]}"
     with setting.embedded() as engine:
-        return _rates(setting, engine, prefix) | {"growth": _growth(setting, engine, prefix)}
+        return _rates(setting, engine, prefix)
 
 
 def _rates(setting: Setting, engine: Engine, prefix: str) -> dict[str, Any]:
@@ -74,18 +65,3 @@ def _rates(setting: Setting, engine: Engine, prefix: str) -> dict[str, Any]:
     ratio = rates["store"] / rates["disk"]
     say(f"store against disk: {ratio:.2f}")
     return {"workload": vars(planted), "rounds": runs, "events_per_second": rates, "ratio": ratio}
-
-
-def _growth(setting: Setting, engine: Engine, prefix: str) -> dict[str, Any]:
-    """Batch times in the store: the first ones, and those after many commits."""
-    with Topic(setting.brokers) as topic:
-        planted = topic.fill(GROWTH_ROWS * GROWTH_BATCHES)
-        lake = f"{prefix}/growth"
-        measured = setting.absorbed(engine, "store-growth", topic, planted, lake=lake, batch_rows=GROWTH_ROWS)
-    gaps = [after - before for before, after in pairwise(measured["done"])]
-    first, late = median(gaps[FIRST : FIRST + COUNTED]), median(gaps[AFTER : AFTER + COUNTED])
-    setting.say(
-        f"growth: {measured['batches']} batches of {GROWTH_ROWS:,} in the store; {first * 1e3:.0f} ms a batch at "
-        f"first, {late * 1e3:.0f} ms after {AFTER} commits: {late / first:.2f} times as long"
-    )
-    return {"first_seconds": first, "late_seconds": late, "ratio": late / first, "batches": measured["batches"]}
