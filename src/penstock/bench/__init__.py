@@ -35,6 +35,7 @@ WORKLOADS = {
     "latency": Workload("from a push that is due to the answer of a query, at 50,000 events/s", latency.main),
     "push": Workload("acknowledged pushes of 1,000 records, from one client and from four", push.main),
     "growth": Workload("a batch, and a restart, after 100,000 batches against the first 50", growth.main),
+    "store": Workload("with --lake: a batch in a store after 500 batches against the first 50", growth.in_store),
     "memory": Workload("peak memory of a run over ten million events, and of its audit", ticks.memory),
 }
 """Name -> workload, in the order of `penstock bench all`."""

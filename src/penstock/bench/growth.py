@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import penstock
 from penstock.bench.measuring import Options, Say, scratch
+from penstock.bench.project import put_lake
 from penstock.errors import LawBroken, PenstockError
 from penstock.testing.aged import age
 
@@ -59,6 +60,11 @@ BATCH_ROWS = 20_000
 ROUNDS = 2
 BATCHES = 26
 """Batches in a turn. The first one pays for the start and is not counted."""
+
+STORE_ROWS = 2_000
+STORE_BATCHES = 500
+STORE_COMPARED = 50
+"""Rows in a batch of a lake in a store, batches between those that are compared, and how many are."""
 
 
 def main(options: Options, say: Say) -> dict[str, Any]:
@@ -101,6 +107,34 @@ def main(options: Options, say: Say) -> dict[str, Any]:
         "live_files": live_files,
         "restart": restart,
     }
+
+
+def in_store(options: Options, say: Say) -> dict[str, Any]:
+    """Batch time in a lake at `options.lake`, or in a folder, of the batches after the 500th against the first 50.
+
+    Raises:
+        LawBroken: the counts do not reconcile, or the audit finds a violation.
+    """
+    batches = (options.events or STORE_ROWS * (STORE_BATCHES + STORE_COMPARED)) // STORE_ROWS
+    where = options.lake or "a folder"
+    say(f"workload: {batches:,} batches of {STORE_ROWS:,} ticks, into {where}")
+    with scratch() as folder:
+        made = _Project(folder / "store")
+        settings = made.folder / "penstock.yaml"
+        settings.write_text(settings.read_text() + "limits: {batch_interval_min_ms: 0}\n")  # their cost, not their rate
+        if options.lake is not None:
+            put_lake(made.folder, options.lake)
+        turn = made.run(STORE_ROWS * batches, batch_rows=STORE_ROWS)
+        made.reconcile(audit=options.audit)
+    first = _batch_times([{name: found[: STORE_COMPARED + 1] for name, found in turn.items()}])
+    last = _batch_times([{name: found[-STORE_COMPARED - 1 :] for name, found in turn.items()}])
+    ratio = {unit: last[unit] / first[unit] for unit in first}
+    say(f"  rows: {made.events:,} records reconcile" + ", no violation" * options.audit)
+    for name, found in (("first", first), ("last", last)):
+        took = f"{found['seconds'] * 1e3:.1f} ms a batch, {found['cpu_seconds'] * 1e3:.1f} ms of CPU"
+        say(f"  {name} {STORE_COMPARED}: {took}")
+    say(f"last against first: {ratio['seconds']:.3f} by time, {ratio['cpu_seconds']:.3f} by CPU time")
+    return {"workload": {"events": made.events, "batches": batches}, "first": first, "last": last, "ratio": ratio}
 
 
 def _batch_times(turns: list[dict[str, Any]]) -> dict[str, float]:

@@ -36,7 +36,8 @@ MEMORY_FILE_SYSTEMS = ("tmpfs", "ramfs")
 class Options:
     """What can be asked of workloads; each looks at what concerns it. None and () leave it to the workload.
 
-    `events` is the size of the input, `seconds` the length of an offered load, `against` a script to run in turn.
+    `events` is the size of the input, `seconds` the length of an offered load, `against` a script to run in turn,
+    `lake` a URI below which lakes are made; they stay there.
     """
 
     events: int | None = None
@@ -44,6 +45,7 @@ class Options:
     seconds: float | None = None
     against: Path | None = None
     audit: bool = True
+    lake: str | None = None
 
 
 @contextlib.contextmanager

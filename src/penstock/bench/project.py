@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -108,6 +109,13 @@ def declare(folder: Path, source: str, **limits: int) -> None:
     (folder / "pipelines" / "ticks.yaml").write_text(PIPELINE.replace("SOURCE", source))
     rows = "".join(f"INST-{at:05d},{CURRENCIES[at % len(CURRENCIES)]}\n" for at in range(INSTRUMENTS))
     (folder / "instruments.csv").write_text("instrument_id,currency\n" + rows)
+
+
+def put_lake(folder: Path, uri: str) -> None:
+    """Let the project's lake be a new one below `uri`."""
+    file = folder / "penstock.yaml"
+    others = file.read_text().partition("\n")[2]
+    file.write_text(f"lake: {uri.rstrip('/')}/{uuid.uuid4().hex}\n{others}")
 
 
 def market(rate: int = RATE) -> World:

@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from typing import TYPE_CHECKING, Any
 
+import penstock
 from penstock.bench import project
 from penstock.bench.measuring import (
     Options,
@@ -58,7 +59,7 @@ def memory(options: Options, say: Say) -> dict[str, Any]:
     with scratch() as folder:
         planted = project.one_file(folder, options.events or MEMORY_EVENTS)
         _say_workload(say, planted)
-        measured = _measured(folder, planted, BATCH_ROWS_MAX)
+        measured = _measured(folder, planted, BATCH_ROWS_MAX, options.lake)
         say(f"peak memory: {megabytes(measured['peak_bytes'])} at {measured['events_per_second']:,.0f} events/s")
         say_run(say, measured)
         if options.audit:
@@ -76,7 +77,7 @@ def _say_workload(say: Say, planted: project.Planted) -> None:
 
 def _run(folder: Path, planted: project.Planted, batch_rows: int, options: Options, say: Say) -> dict[str, Any]:
     events = planted.events
-    measured = _measured(folder, planted, batch_rows)
+    measured = _measured(folder, planted, batch_rows, options.lake)
     sizes = lake_bytes(folder)
     say(f"batches of {batch_rows:,}: {measured['events_per_second']:,.0f} events/s")
     say_run(say, measured)
@@ -91,9 +92,11 @@ def _run(folder: Path, planted: project.Planted, batch_rows: int, options: Optio
     return {"batch_rows": batch_rows, **measured, "bytes": sizes, "against": other}
 
 
-def _measured(folder: Path, planted: project.Planted, batch_rows: int) -> dict[str, Any]:
+def _measured(folder: Path, planted: project.Planted, batch_rows: int, uri: str | None) -> dict[str, Any]:
     """One run into a new lake, reconciled."""
     shutil.rmtree(folder / "lake", ignore_errors=True)
+    if uri is not None:
+        project.put_lake(folder, uri)
     measured = child("run", folder, batch_rows)
     reconcile(planted, measured["counts"])
     return measured | {
@@ -114,11 +117,11 @@ def _against(folder: Path, batch_rows: int, path: Path | None, ours: float, say:
 
 
 def lake_bytes(folder: Path) -> dict[str, int]:
-    """Bytes on disk by layer."""
+    """Bytes of the lake's data files by layer."""
     sizes: dict[str, int] = {}
-    lake = folder / "lake"
-    for path in sorted(lake.rglob("*.parquet")):
-        if "_delta_log" not in path.parts:
-            layer = path.relative_to(lake).parts[0]
-            sizes[layer] = sizes.get(layer, 0) + path.stat().st_size
+    files = penstock.open(folder).lake.storage.files("")
+    for file in sorted(files, key=lambda file: file.path):
+        if file.path.endswith(".parquet") and "/_delta_log/" not in file.path:
+            layer = file.path.split("/")[0]
+            sizes[layer] = sizes.get(layer, 0) + file.size
     return sizes

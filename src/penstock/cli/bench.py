@@ -26,6 +26,7 @@ ABOUT = {name: workload.about for name, workload in bench.WORKLOADS.items()} | {
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="`ticks`: a script of the same shape to run in turn; see benchmarks/README.md.",
 )
+@click.option("--lake", metavar="URI", help="`ticks`, `memory`, `store`: make lakes below this URI; they stay there.")
 @click.option("--no-audit", is_flag=True, help="Do not audit the result of each run.")
 @json_option
 def command(
@@ -34,6 +35,7 @@ def command(
     batch_rows: tuple[int, ...],
     seconds: float | None,
     against: Path | None,
+    lake: str | None,
     no_audit: bool,
     as_json: bool,
 ) -> None:
@@ -47,7 +49,7 @@ def command(
       penstock bench --events 1000000
       penstock bench late push --json
     """
-    options = bench.Options(events, batch_rows, seconds, against, not no_audit)
+    options = bench.Options(events, batch_rows, seconds, against, not no_audit, lake)
     say = note if as_json else click.echo
     chosen = tuple(bench.WORKLOADS) if ALL in names else tuple(dict.fromkeys(names)) or (bench.MAIN,)
     versions = bench.versions()
