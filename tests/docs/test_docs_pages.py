@@ -141,9 +141,9 @@ def test_every_page_can_be_reached_from_the_readme():
 
 
 def test_every_make_target_that_pages_name_exists():
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for page, path in PAGES.items():
-        for match in re.finditer(r"(?:`|^|\n)make ([a-z]+)", path.read_text()):
+        for match in re.finditer(r"(?:`|^|\n)make ([a-z0-9-]+)", path.read_text()):
             assert match[1] in targets, f"{page}: make {match[1]}"
 
 

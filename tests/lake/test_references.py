@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -15,10 +16,13 @@ from lake.lakes import open_lake, owned
 from penstock.errors import TransientError, UsageError
 from penstock.lake import layout, references
 from penstock.lake.references import References, content_hash
+from penstock.lake.table import Table
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
+    from penstock.lake.datafile import DataFile
     from penstock.lake.fence import Writer
 
 A = pa.table({"id": ["x", "y"], "lot": pa.array([1, None], pa.int32())})
@@ -96,6 +100,28 @@ def test_two_pipelines_that_load_at_once_share_versions(tmp_path: Path) -> None:
     for versions in seen.values():
         for number, version in enumerate(versions):
             assert store.read("r", version) == (A if number % 2 else B)
+
+
+def test_a_version_is_given_once_where_the_lock_does_not_reach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on two machines with their lake in a store: another pipeline loads between a look and its commit."""
+    writers = {name: writer_of(tmp_path, name) for name in ("p", "q")}
+    quicker = References(open_lake(tmp_path))
+    assert quicker.append(writers["q"], "r", A, 5) == 1
+    third = pa.table({"id": ["z"], "lot": pa.array([3], pa.int32())})
+    between = iter([B, A])
+
+    def write(self: Table, rows: pa.Table, inner: Callable[..., list[DataFile]] = Table.write) -> list[DataFile]:
+        written = inner(self, rows)
+        if self.storage is not quicker_storage and (loaded := next(between, None)) is not None:
+            quicker.append(writers["q"], "r", loaded, 5)
+        return written
+
+    quicker_storage = quicker._lake.storage
+    monkeypatch.setattr(References, "_busy", lambda *_: nullcontext())
+    monkeypatch.setattr(Table, "write", write)
+    assert References(open_lake(tmp_path)).append(writers["p"], "r", third, 5) == 4
+    store = References(open_lake(tmp_path))
+    assert [store.read("r", version) for version in (1, 2, 3, 4)] == [A, B, A, third]
 
 
 def test_a_reference_that_stays_busy_is_a_transient_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

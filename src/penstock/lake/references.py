@@ -19,7 +19,7 @@ from penstock.lake import layout
 from penstock.lake.datafile import overlaps
 from penstock.lake.fence import take_over
 from penstock.lake.reading import Condition
-from penstock.limits import REFERENCE_LOCK_SECONDS_MAX, REFERENCE_LOCK_WAIT_SECONDS
+from penstock.limits import COMMIT_ATTEMPTS_MAX, REFERENCE_LOCK_SECONDS_MAX, REFERENCE_LOCK_WAIT_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,20 +89,29 @@ class References:
             if table.name not in self._taken_over:
                 take_over(writer.pipeline, [table], writer=writer)
                 self._taken_over.add(table.name)
-            table.refresh()
-            content = content_hash(rows)
-            last = table.txn(version_txn(name)) or 0
-            if last and table.txn(content_txn(name)) == content:
-                return last
-            if table.spec.additions(spec):
-                table.evolve(writer, spec)
-            version = last + 1
-            txns = {version_txn(name): version, content_txn(name): content}
-            if rows.num_rows == 0:
-                txns[_empty_txn(name, version)] = 1
-            add = table.write(_stamped(rows, version, loaded_at)) if rows.num_rows else []
-            table.commit(writer, batch=None, add=add, txns=txns)
-        return version
+            for _ in range(COMMIT_ATTEMPTS_MAX):
+                table.refresh()
+                content = content_hash(rows)
+                last = table.txn(version_txn(name)) or 0
+                if last and table.txn(content_txn(name)) == content:
+                    return last
+                if table.spec.additions(spec):
+                    table.evolve(writer, spec)
+                version = last + 1
+                txns = {version_txn(name): version, content_txn(name): content}
+                if rows.num_rows == 0:
+                    txns[_empty_txn(name, version)] = 1
+                add = table.write(_stamped(rows, version, loaded_at)) if rows.num_rows else []
+                try:
+                    table.commit(writer, batch=None, add=add, txns=txns, expected={version_txn(name): last})
+                except TransientError:
+                    if (table.txn(version_txn(name)) or 0) == last:
+                        raise
+                    continue  # on another machine, which does not see the lock, another pipeline was quicker
+                return version
+        raise TransientError(
+            f"reference {name} was loaded by others {COMMIT_ATTEMPTS_MAX} times meanwhile", hint="Run again."
+        )
 
     def _table(self, name: str) -> Table | None:
         table = self._lake.table(layout.table_name(layout.Kind.REFERENCES, name))

@@ -234,17 +234,20 @@ class Table:
         add: Iterable[DataFile] = (),
         remove: Iterable[DataFile] = (),
         txns: Mapping[str, int] | None = None,
+        expected: Mapping[str, int] | None = None,
         data_change: bool = True,
     ) -> Committed:
         """Make `add` part of the table and `remove` not, and record positions, in one step; durable when it returns.
 
         A file of `add` that was written long ago is written again: a vacuum may be about to take it for a leftover.
         `batch` is recorded as the pipeline's position; a batch the table has absorbed already changes nothing
-        (`already`). None leaves the position. `data_change` is false when the same rows are only stored differently.
+        (`already`). None leaves the position. `expected` are positions that the rows were made for, 0 for
+        none. `data_change` is false when the same rows are only stored differently.
 
         Raises:
             Fenced: another writer took the table over. Nothing was committed.
-            TransientError: a file of `remove` is not live any more. Nothing was committed.
+            TransientError: a file of `remove` is not live any more, or a position is not the one expected. Nothing was
+                committed.
             StorageError: the disk refused; whether the commit is there shows at the next start. This table takes no
                 more commits in this process.
         """
@@ -256,6 +259,7 @@ class Table:
         def write(version: int) -> bool:
             nonlocal added
             self._check_live(removed)
+            self._check_expected(expected or {})
             added = [self._young(file) for file in added]
             return self._write_entry(
                 version,
@@ -478,6 +482,15 @@ class Table:
                 f"{self.name}: {gone[0]} is to be replaced, but is not live any more",
                 hint="The table's files changed meanwhile: read them again and repeat.",
             )
+
+    def _check_expected(self, expected: Mapping[str, int]) -> None:
+        for name, wanted in expected.items():
+            found = self.txn(name) or 0
+            if found != wanted:
+                raise TransientError(
+                    f"{self.name}: {name} is at {found} and no longer at {wanted}",
+                    hint="Another pipeline wrote into the table meanwhile: read it again and repeat.",
+                )
 
     # -- small things -------------------------------------------------------------------------------------------------
 
