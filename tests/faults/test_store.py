@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.integration
 
+LOUD = [fault for fault in FAULTS if not fault.startswith("silent")]
+
 
 @pytest.fixture
 def lake(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
@@ -97,21 +99,23 @@ def versions(folder: Path) -> dict[str, int]:
     return {table.name: table.version for table in penstock.open(folder).tables()}
 
 
-@pytest.mark.parametrize("turn", range(6))
+@pytest.mark.parametrize("turn", range(3))
 def test_requests_of_a_run_fail(
     s3_server: S3Server, lake: str, turn: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each seventh request has a fault. A run ends right or says what it could not do, and the next one goes on."""
+    """Each seventh request has a fault. A run ends right or says what it could not do, and the next one goes on.
+
+    Silence is left to the tests of one table: what waits for it makes a run of hundreds of requests long.
+    """
     give_up_soon(monkeypatch)
     folder = world.make_project(tmp_path / "shop", lake=lake)
     acknowledged = world.push(folder, 0, 120)
 
     def choose(request: Request) -> str | None:
-        fault = FAULTS[(request.number // 7 + turn) % len(FAULTS)] if request.number % 7 == turn else None
+        fault = LOUD[(request.number // 7 + turn) % len(LOUD)] if request.number % 7 == turn else None
         return fault if request.conditional or fault != "409 before" else "500 before"
 
     with store_proxy(s3_server.port) as proxy:
-        proxy.silence_seconds = 1.1
         proxy.choose = choose
         with monkeypatch.context() as patch:
             patch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)

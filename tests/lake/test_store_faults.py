@@ -94,7 +94,7 @@ def test_a_fault_at_a_request_of_a_commit(storage: Storage, proxy: StoreProxy, f
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("turn", range(3))
+@pytest.mark.parametrize("turn", range(2))
 def test_a_fault_at_each_request_of_a_tables_life(
     s3_server: S3Server, storage: Storage, proxy: StoreProxy, tmp_path: Path, turn: int
 ) -> None:
