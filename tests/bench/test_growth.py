@@ -21,3 +21,12 @@ def test_growth_reconciles_and_says_its_figures(monkeypatch: pytest.MonkeyPatch)
     for begin in ("  rows: ", "old against fresh: ", "live files of the largest table: ", "restart: "):
         assert any(line.startswith(begin) for line in said), said
     assert json.loads(json.dumps(figures))["workload"]["events"] >= 10_000
+
+
+def test_a_lake_in_a_folder_stands_in_for_a_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(growth, "STORE_COMPARED", 3)
+    said: list[str] = []
+    found = growth.in_store(bench.Options(events=20_000), said.append)
+    assert found["workload"] == {"events": 20_000, "batches": 10}
+    assert found["ratio"]["seconds"] > 0
+    assert any("reconcile" in line for line in said)

@@ -66,7 +66,7 @@ def test_no_figure_when_a_record_ends_elsewhere(name, monkeypatch):
 
 
 def test_every_workload_is_tried_here():
-    tried_elsewhere = {"memory", "growth", "kafka"}
+    tried_elsewhere = {"memory", "growth", "kafka", "store"}
     assert set(SMALL) | tried_elsewhere == set(bench.WORKLOADS)
 
 

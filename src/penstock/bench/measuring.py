@@ -40,9 +40,9 @@ class Options:
         `events` is the size of the input, `seconds` the length of an offered load, `against` a script to run in turn,
         `lake` a URI below which lakes are made; they stay there.
     =======
-        `events` is the size of the input, `seconds` the length of an offered load, `against` a script to run in turn.
-        `parts` of the workload `kafka` are measured with `brokers`, and with a lake in `store` (an URI).
-    >>>>>>> 7e9e92e7a53200a45272ac691c8b60500b7bbbaa
+    `events` is the size of the input, `seconds` the length of an offered load, `against` a script to run in turn,
+    `lake` a URI below which lakes are made; they stay there.
+>>>>>>> 7f2dfa7df10bf9b15c57abb7aa18587ff5af4740
     """
 
     events: int | None = None
