@@ -43,7 +43,7 @@ def measure(setting: Setting) -> dict[str, Any]:
             hint="`make s3-up` starts one and prints how to reach it; then give --store s3://BUCKET/PREFIX.",
         )
     prefix = f"{store.rstrip('/')}/penstock-bench-{uuid.uuid4().hex[:12]}"
-    with setting.embedded() as engine:
+    with setting.engine("embedded") as engine:
         return _rates(setting, engine, prefix) | {"growth": _growth(setting, engine, prefix)}
 
 
