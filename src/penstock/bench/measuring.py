@@ -36,13 +36,13 @@ MEMORY_FILE_SYSTEMS = ("tmpfs", "ramfs")
 class Options:
     """What can be asked of workloads; each looks at what concerns it. None and () leave it to the workload.
 
-    <<<<<<< HEAD
+        <<<<<<< HEAD
+            `events` is the size of the input, `seconds` the length of an offered load, `against` a script to run in turn,
+            `lake` a URI below which lakes are made; they stay there.
+        =======
         `events` is the size of the input, `seconds` the length of an offered load, `against` a script to run in turn,
         `lake` a URI below which lakes are made; they stay there.
-    =======
-    `events` is the size of the input, `seconds` the length of an offered load, `against` a script to run in turn,
-    `lake` a URI below which lakes are made; they stay there.
->>>>>>> 7f2dfa7df10bf9b15c57abb7aa18587ff5af4740
+    >>>>>>> 7f2dfa7df10bf9b15c57abb7aa18587ff5af4740
     """
 
     events: int | None = None

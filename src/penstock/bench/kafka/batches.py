@@ -33,8 +33,8 @@ def measure(setting: Setting) -> dict[str, Any]:
     """
     setting.say(f"batches: {BATCHES} of {ROWS[0]} and of {ROWS[1]:,} events, each when the ledger has the one before")
     found: dict[str, Any] = {}
-    for name, made in (("embedded", setting.embedded), ("spark", setting.spark)):
-        with made() as engine:
+    for name in setting.engines:
+        with setting.engine(name) as engine:
             with Topic(setting.brokers) as warm:
                 planted = warm.fill(WARM_EVENTS // 3)
                 setting.absorbed(engine, f"batches-{name}-warm", warm, planted, batch_rows=SPARK_BATCH_ROWS)

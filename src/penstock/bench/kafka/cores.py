@@ -33,7 +33,7 @@ def measure(setting: Setting) -> dict[str, Any]:
         planted_warm, planted = warm.fill(min(WARM_EVENTS, events)), topic.fill(events)
         say(f"cores: {events:,} ticks by the Spark engine with {' and '.join(map(str, CORES))} worker cores")
         for cores in CORES:
-            with setting.spark(cores) as engine:
+            with setting.engine("spark", cores) as engine:
                 setting.absorbed(engine, f"cores-{cores}-warm", warm, planted_warm, batch_rows=SPARK_BATCH_ROWS)
                 for rows in BATCH_ROWS:
                     name = f"cores-{cores}-{rows}"

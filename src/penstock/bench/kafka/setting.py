@@ -24,6 +24,9 @@ WARM_EVENTS = 300_000
 
 SPARK_BATCH_ROWS = 1_000_000
 
+ENGINES = ("embedded", "spark")
+"""What is measured beside the script `--against`."""
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -41,22 +44,22 @@ class Setting:
         project.declare(folder, source, lake=lake, **limits)
         return folder
 
-    def embedded(self) -> Engine:
-        """The embedded engine."""
-        return self._engine("embedded", "-m", ABSORBING, self._base(), "embedded")
+    def engine(self, name: str, cores: int = CORES) -> Engine:
+        """`embedded`, or `spark` with so many cores for its workers."""
+        if name == "embedded":
+            return self._engine(name, "-m", ABSORBING, self._base(), name)
+        return self._engine(f"{name} local[{cores}]", "-m", ABSORBING, self._base(), name, f"local[{cores}]")
 
-    def spark(self, cores: int = CORES) -> Engine:
-        """The Spark engine, with so many cores for its workers."""
-        return self._engine(f"spark local[{cores}]", "-m", ABSORBING, self._base(), "spark", f"local[{cores}]")
+    @property
+    def engines(self) -> tuple[str, ...]:
+        """Names that `engine` takes, in turn."""
+        return ENGINES
 
     @contextmanager
     def all_engines(self) -> Iterator[dict[str, Engine]]:
         """The embedded engine, Spark's, and as `peer` the script `--against`: processes that stay warm."""
         with ExitStack() as stack:
-            engines = {
-                "embedded": stack.enter_context(self.embedded()),
-                "spark": stack.enter_context(self.spark()),
-            }
+            engines = {name: stack.enter_context(self.engine(name)) for name in self.engines}
             script = self.options.against
             if script is not None:
                 engines["peer"] = stack.enter_context(self._engine(script.stem, script, self.brokers))
