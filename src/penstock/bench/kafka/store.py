@@ -34,7 +34,7 @@ def measure(setting: Setting) -> dict[str, Any]:
             hint="`make s3-up` starts one and prints how to reach it; then give --lake s3://BUCKET/PREFIX.",
         )
     prefix = f"{store.rstrip('/')}/penstock-bench-{uuid.uuid4().hex[:12]}"
-    with setting.embedded() as engine:
+    with setting.engine("embedded") as engine:
         return _rates(setting, engine, prefix)
 
 
