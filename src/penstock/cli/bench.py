@@ -40,7 +40,6 @@ ABOUT = {name: workload.about for name, workload in bench.WORKLOADS.items()} | {
 @click.option(
     "--lake", metavar="URI", help="Make lakes of `ticks`, `memory`, `store`, `kafka` below this URI; they stay."
 )
-@click.option("--lake", metavar="URI", help="`ticks`, `memory`, `store`: make lakes below this URI; they stay there.")
 @click.option("--no-audit", is_flag=True, help="Do not audit the result of each run.")
 @json_option
 def command(
