@@ -53,8 +53,8 @@ fuzz: setup ## Look for bytes that break a parser, guided by coverage (TARGET=na
 bench: setup ## Measure this machine, beside a bare script of the same shape
 	$(BIN)/penstock bench --against benchmarks/bare_shape.py
 
-bench-kafka: setup ## Measure from a Kafka topic, beside Spark Structured Streaming (KAFKA_BROKERS=host:port, STORE=s3://...)
-	$(BIN)/penstock bench kafka --against benchmarks/structured_streaming.py $(if $(STORE),--store $(STORE))
+bench-kafka: setup ## Measure from a Kafka topic, beside Spark Structured Streaming (KAFKA_BROKERS=host:port, LAKE=s3://...)
+	$(BIN)/penstock bench kafka --against benchmarks/structured_streaming.py $(if $(LAKE),--lake $(LAKE))
 
 kafka-up: setup ## Start a real Kafka broker on a free port, and print what reaches it (Java 17 and Maven fetch it once)
 	@$(BIN)/python -m tools.servers up kafka

@@ -36,9 +36,9 @@ MEMORY_FILE_SYSTEMS = ("tmpfs", "ramfs")
 class Options:
     """What can be asked of workloads; each looks at what concerns it. None and () leave it to the workload.
 
-    `events` is the size of the input, `seconds` the length of an offered load, `against` a script to run in turn, `lake`
-    a URI below which lakes are made (they stay there). Of the workload `kafka`, `parts` are what to measure and `brokers`
-    where.
+    `events` is the size of the input, `seconds` the length of an offered load, `against` a script to run in turn,
+    `lake` a URI below which lakes are made (they stay there). Of the workload `kafka`, `parts` are what to measure and
+    `brokers` where.
     """
 
     events: int | None = None
