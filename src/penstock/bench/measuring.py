@@ -11,7 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -190,6 +190,9 @@ def listed(values: Mapping[str, Any]) -> str:
 def versions() -> dict[str, str]:
     """The versions a figure depends on, and the file system, which may make `durable` cost nothing."""
     found = {name: version(name) for name in ("penstock", "duckdb", "deltalake", "pyarrow", "numpy")}
+    for extra in ("confluent-kafka", "pyspark"):
+        with contextlib.suppress(PackageNotFoundError):
+            found[extra] = version(extra)
     kind = file_system(Path(tempfile.gettempdir()))
     note = " (in memory: no fsync is paid for; set TMPDIR to a folder on disk)" if kind in MEMORY_FILE_SYSTEMS else ""
     return found | {"arrow": pa.cpp_version, "processors": str(os.cpu_count()), "file system": kind + note}

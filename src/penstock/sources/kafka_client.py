@@ -246,8 +246,10 @@ class Cluster:
     # -- errors -------------------------------------------------------------------------------------------------------
 
     def note(self, error: Any) -> None:
-        """Keep what the client says of its connections, until a request is answered."""
-        self._said = error.code(), error.str()
+        """Keep what the client says of its connections, until a request is answered. That we are not let in says more
+        than what follows from it: that all brokers are down."""
+        if self._said is None or self._said[0] != self.module.KafkaError._AUTHENTICATION:
+            self._said = error.code(), error.str()
 
     @property
     def is_troubled(self) -> bool:
@@ -277,6 +279,8 @@ class Cluster:
 
     def away(self, text: str) -> PenstockError:
         """What to raise when the brokers do not answer: TransientError, unless they said that we are not let in."""
+        if self._admin is not None:
+            self._admin.poll(0)  # it says only then what is wrong with its connections
         code, said = self._said or (0, "")
         if code == self.module.KafkaError._AUTHENTICATION:
             return self._refusal(said, "the connection")

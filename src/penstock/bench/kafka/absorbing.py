@@ -20,12 +20,14 @@ import penstock
 from penstock.bench import project
 from penstock.bench.kafka.topic import Producer
 from penstock.errors import TransientError
+from penstock.limits import BATCH_BYTES_MAX
 from penstock.model.batch import BatchCounts
 from penstock.model.kafka import KafkaCluster, KafkaSource
 from penstock.ops.contexts import contexts, parser
 from penstock.run.context import RunOptions
 from penstock.run.service import run_pipeline
 from penstock.sources.kafka_client import Cluster
+from penstock.sources.worlds import RECORD_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,9 +39,11 @@ FOLLOW_SECONDS_MAX = 180.0
 
 
 def absorb(context: PipelineContext, order: dict[str, Any]) -> dict[str, Any]:
-    """All that the topic holds, in batches of `batch_rows`; when each was in the ledger, in seconds from the start."""
+    """All that the topic holds, in batches of `batch_rows`, however many bytes; when each was in the ledger, in seconds
+    from the start."""
     done: list[float] = []
-    options = RunOptions(once=True, batch_rows=order.get("batch_rows"))
+    rows = order["batch_rows"]
+    options = RunOptions(once=True, batch_rows=rows, batch_bytes=max(BATCH_BYTES_MAX, rows * RECORD_BYTES))
     start = time.perf_counter()
     summary = run_pipeline(context, options, threading.Event(), lambda _: done.append(time.perf_counter() - start))
     return {"seconds": time.perf_counter() - start, "done": done, **_told(summary)}
