@@ -98,7 +98,16 @@ class Cluster:
         return {name: value for name, value in given.items() if value is not None} | dict(self._declared.options)
 
     def _path(self, path: str | None) -> str | None:
-        return None if path is None else str(self._folder / path)
+        """Where the client finds a file, which it would not name if it did not."""
+        if path is None:
+            return None
+        try:
+            (self._folder / path).open("rb").close()
+        except (OSError, ValueError) as error:
+            raise UsageError(
+                f"cannot read {path}: {error}", hint="Paths under `security` are relative to the project's folder."
+            ) from error
+        return str(self._folder / path)
 
     def _secret(self, secret: Secret | None) -> str | None:
         if secret is None:
