@@ -10,7 +10,7 @@ SECONDS_MAX ?= 600
 LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test integration kills weeks fuzz bench bench-kafka kafka-up s3-up down docs golden lock clean
+.PHONY: help setup demo check test integration conformance kills weeks fuzz bench bench-kafka kafka-up s3-up down docs golden lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,10 +35,13 @@ check: setup ## Everything that is checked without running: lint, format, types,
 	$(BIN)/python tools/reference.py --check
 
 test: setup ## Run the tests, without the long ones
-	$(BIN)/pytest -n $(WORKERS) -m "not integration"
+	$(BIN)/pytest -n $(WORKERS) -m "not integration and not conformance"
 
 integration: setup ## Run the long tests: killed processes, power loss, whole runs
 	$(BIN)/pytest -n $(WORKERS) -m integration
+
+conformance: setup ## Run every pipeline on both engines, and break Spark (needs Java 17; FULL=full for all cases and kills)
+	PENSTOCK_CONFORMANCE=$(FULL) $(BIN)/pytest -m conformance
 
 kills: setup ## Kill a run again and again, and look whether the laws hold (KILLS=10000, SEED=1, LIFE=n for one)
 	$(BIN)/python tools/kills.py $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED)) $(if $(LIFE),--life $(LIFE))

@@ -184,7 +184,7 @@ class S3Server(Server):
 def start_kafka(folder: Path, settings: Mapping[str, str] | None = None) -> KafkaServer:
     """A new broker in `folder`, which is made; `settings` go over KAFKA_SETTINGS."""
     folder.mkdir(parents=True, exist_ok=True)
-    server = KafkaServer(folder, _free_port(), _free_port(), settings or {})
+    server = KafkaServer(folder, free_port(), free_port(), settings or {})
     server.start()
     return server
 
@@ -192,12 +192,12 @@ def start_kafka(folder: Path, settings: Mapping[str, str] | None = None) -> Kafk
 def start_s3(folder: Path) -> S3Server:
     """A new S3 server in `folder`, which is made."""
     folder.mkdir(parents=True, exist_ok=True)
-    server = S3Server(folder, _free_port())
+    server = S3Server(folder, free_port())
     server.start()
     return server
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
