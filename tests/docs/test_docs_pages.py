@@ -24,7 +24,7 @@ RUNNABLE = [
     name for name, path in PAGES.items() if {"console", "python"} & {one.language for one in blocks(path.read_text())}
 ]
 LANGUAGES = {"console", "python", "text", "yaml", "json", "csv", "diff", "sh", "sql", "mermaid", ""}
-NOT_RUN = re.compile(r"^(make \w+|git clone .*|cd penstock|pip install .*|\. \.venv/bin/activate|#.*|)$")
+NOT_RUN = re.compile(r"^(make [\w-]+|git clone .*|cd penstock|pip install .*|\. \.venv/bin/activate|#.*|)$")
 """Lines of `sh` blocks: they set up the checkout that the tests run in, or start it as a whole."""
 
 
