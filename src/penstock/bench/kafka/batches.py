@@ -55,7 +55,7 @@ def _singly(setting: Setting, engine: Engine, rows: int) -> dict[str, Any]:
     if told["counts"]["records"] != records:
         raise LawBroken(f"of {records} records, {told['counts']['records']} arrived", hint="Run `penstock audit`.")
     took, waits = np.array(told["took"]) * 1_000, np.array(told["waits"]) * 1_000
-    processor = {kind: seconds / BATCHES * 1_000 for kind, seconds in watch.processor.items()}
+    processor = {kind: seconds / len(took) * 1_000 for kind, seconds in watch.processor.items()}
     setting.say(
         f"{engine.name}, batches of {rows:,}: median {median(took):,.0f} ms, p99 {np.percentile(took, 99):,.0f} ms; "
         f"from the broker's acknowledgement until the ledger {median(waits):,.0f} ms"
