@@ -47,15 +47,15 @@ class Plants:
         return sorted(path.name for path in self.folder.iterdir() if path.name != "calls")
 
     def calls(self, stage: str) -> int:
-        """How often workers were called for a stage since `clear`."""
+        """How often workers were called for a stage (`refine`), or for that of a batch (`refine:2`), since `clear`."""
         path = self.folder / "calls"
         return path.read_text().split().count(stage) if path.exists() else 0
 
     # -- in a worker --------------------------------------------------------------------------------------------------
 
-    def called(self, stage: str) -> None:
+    def called(self, stage: str, batch: int) -> None:
         with (self.folder / "calls").open("a") as file:
-            file.write(f"{stage}\n")
+            file.write(f"{stage} {stage}:{batch}\n")
 
     def claim(self, place: str, action: str) -> bool:
         """Whether this worker is the one to do it."""
@@ -93,7 +93,7 @@ def install(plants: Plants) -> None:
 
 def _planted(plants: Plants, name: str, inner: Callable[..., Any], at: list[str]) -> Callable[..., Any]:
     def stage(self: Any, share: Any, pinned: Any) -> Any:
-        plants.called(name)
+        plants.called(name, share.batch)
         plants.act(name)
         at.append(name)
         try:
