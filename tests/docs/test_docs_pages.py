@@ -20,8 +20,12 @@ from penstock import declare
 from penstock.cli.main import COMMANDS, penstock
 
 PAGES = written_pages()
+WITH_SPARK = ("docs/howto/spark.md", "docs/howto/switch-engines.md")
+"""Pages whose commands start Spark: they take as long as the suite about it, and run with it."""
 RUNNABLE = [
-    name for name, path in PAGES.items() if {"console", "python"} & {one.language for one in blocks(path.read_text())}
+    pytest.param(name, marks=[pytest.mark.conformance] if name in WITH_SPARK else [])
+    for name, path in PAGES.items()
+    if {"console", "python"} & {one.language for one in blocks(path.read_text())}
 ]
 LANGUAGES = {"console", "python", "text", "yaml", "json", "csv", "diff", "sh", "sql", "mermaid", ""}
 NOT_RUN = re.compile(r"^(make [\w-]+|git clone .*|cd penstock|pip install .*|\. \.venv/bin/activate|#.*|)$")
