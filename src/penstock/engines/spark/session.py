@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,7 +54,8 @@ class Session:
         _require_package()
         self._log: Path | None = None
         self._failed = False
-        with _sharing:
+        with _sharing, warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of pandas, which pyspark looks at and we do not hand it
             running = _running(master)
             if running is None:
                 self._start(master, options, threads)
