@@ -7,7 +7,7 @@ import importlib.metadata
 from functools import cache
 from importlib.resources import files
 
-REFINE_PACKAGES = ("penstock.plan", "penstock.engines.embedded", "penstock.model")
+REFINE_PACKAGES = ("penstock.plan", "penstock.engines", "penstock.engines.embedded", "penstock.model")
 """Packages whose code decides what a record becomes."""
 
 

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -101,8 +101,9 @@ class EmbeddedEngine:
 
     def close(self) -> None:
         self._pool.shutdown()
-        self._prepared.close()
-        self._database.close()
+        with suppress(duckdb.Error):  # what an error has left busy must not hide that error
+            self._prepared.close()
+            self._database.close()
         shutil.rmtree(self._spill_folder, ignore_errors=True)
 
     @contextmanager

@@ -122,8 +122,8 @@ class Session:
         )
 
     def close(self) -> None:
-        """The last one that is closed ends the context and with it the executors, if a session started it. The log goes
-        too, unless something failed."""
+        """The last one that is closed ends the context and with it the executors, if a session started it; Java stays
+        for the next. The log goes too, unless something failed."""
         global _users, _is_ours
         with _sharing:
             _users -= 1
