@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.integration
 
 TOOL = Path(__file__).parents[2] / "tools" / "kills.py"
-KILLS = 60
+KILLS = 40
 LOSSY = """
 import runpy, sys
 from faults import forks

@@ -147,7 +147,8 @@ class SparkWork:
         return SparkRefined(self._deriver, self._batch, stage, parts)
 
     def give_up(self, error: BaseException) -> None:
-        self._parts.set_exception(error)
+        if not self._parts.done():  # what fails behind refining takes nothing back
+            self._parts.set_exception(error)
 
     def _tell(self, parts: list[Part]) -> None:
         """Tell the source how much its ranges held."""
