@@ -41,7 +41,7 @@ integration: setup ## Run the long tests: killed processes, power loss, whole ru
 	$(BIN)/pytest -n $(WORKERS) -m integration
 
 conformance: setup ## Run every pipeline on both engines, and break Spark (needs Java 17; FULL=full for all cases and kills)
-	PENSTOCK_CONFORMANCE=$(FULL) $(BIN)/pytest -n $(WORKERS) -m conformance
+	PENSTOCK_CONFORMANCE=$(FULL) $(BIN)/pytest -n $(WORKERS) --dist loadfile -m conformance
 
 kills: setup ## Kill a run again and again, and look whether the laws hold (KILLS=10000, SEED=1, LIFE=n for one)
 	$(BIN)/python tools/kills.py $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED)) $(if $(LIFE),--life $(LIFE))

@@ -111,7 +111,11 @@ def test_killed_and_resumed(case: str, straight: Straight, spark: Plants, tmp_pa
 
 @pytest.mark.parametrize(
     ("step", "resumed_by"),
-    itertools.product(cases.STEPS, engines.ENGINES) if IS_FULL else zip(cases.STEPS, itertools.cycle(engines.ENGINES)),
+    list(
+        itertools.product(cases.STEPS, engines.ENGINES)
+        if IS_FULL
+        else zip(cases.STEPS, itertools.cycle(engines.ENGINES))
+    ),
 )
 def test_killed_at_each_step(step: str, resumed_by: str, straight: Straight, spark: Plants, tmp_path: Path) -> None:
     project, wanted = straight("market_ticks")
