@@ -8,7 +8,7 @@ import pytest
 
 from simulation.weeks import live
 
-SEEDS = int(os.environ.get("PENSTOCK_WEEKS", "120"))
+SEEDS = int(os.environ.get("PENSTOCK_WEEKS", "90"))
 SEEDS_PER_TEST = 6
 
 
