@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import signal
 import time
@@ -74,8 +75,10 @@ class Plants:
             time.sleep(SLOW_SECONDS)
 
 
-def install(plants: Plants) -> None:
-    """Let this process's stages look for plants."""
+@functools.cache
+def install(folder: Path) -> None:
+    """Let this process's stages look for plants: once, however many tasks it is given."""
+    plants = Plants(folder)
     from penstock.engines.spark.worker import Room  # noqa: PLC0415 - not before the daemon has forked
 
     at: list[str] = []
@@ -146,7 +149,7 @@ def main() -> None:
     start = daemon.worker
 
     def worker(*arguments: Any) -> int:
-        install(Plants(Path(os.environ[FOLDER])))
+        install(Path(os.environ[FOLDER]))
         return start(*arguments)
 
     daemon.worker = worker

@@ -162,8 +162,7 @@ def test_a_damaged_file_of_bronze_met_in_recovery(folder: Path, spark: Plants) -
         run(folder)
     assert caught.value.exit_code == 3
     assert Path(last.path).name in caught.value.message
-    # Not tried again and again, as what a worker throws is; a task may still lose its worker once.
-    assert spark.calls("refine:2") < SPARK_TASK_FAILURES_MAX, (spark.folder / "calls").read_text()
+    assert spark.calls("refine:2") == 1, (spark.folder / "calls").read_text()  # not tried again
     for path, content in whole.items():
         path.write_bytes(content)
     run(folder)

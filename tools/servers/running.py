@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import time
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 from tools.servers import fetch
@@ -43,7 +44,7 @@ KAFKA_SETTINGS = {
 """One node that is broker and controller. Cleaning and retention look often: tests wait for them."""
 
 
-class Server:
+class Server(ABC):
     """A server over `folder`, listening on `port` of this machine only. `start` after `stop` or `kill` finds its data
     again."""
 
@@ -54,8 +55,9 @@ class Server:
         self.pid: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
+    @abstractmethod
     def command(self) -> list[str]:
-        raise NotImplementedError
+        """The program and its arguments; it runs in `folder`."""
 
     @property
     def environment(self) -> Mapping[str, str]:
@@ -68,6 +70,8 @@ class Server:
         Raises:
             ServerMissing: it ended instead; with the end of its log.
         """
+        if self._process is not None:
+            raise RuntimeError(f"{type(self).__name__} runs already")
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 self.command(),

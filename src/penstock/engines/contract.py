@@ -207,12 +207,6 @@ class Engine(Protocol):
     call may be repeated. It does not promise the order of rows unless the SQL does.
     """
 
-    def refine(self, plan: RefinePlan, records: pa.Table, references: Mapping[str, pa.Table]) -> pa.Table:
-        """The events of `records` (bronze columns), one row each, in any order; `_row` is the ordinal of the record.
-
-        `references` maps a reference's name to its rows. The columns are those `plan.RefinePlan` documents.
-        """
-
     def query(self, sql: str, relations: Mapping[str, Relation]) -> pa.Table:
         """The result of one SELECT over the named relations; a reader is consumed, in bounded memory."""
 
@@ -224,7 +218,7 @@ class Engine(Protocol):
         """
 
     def register(self, plan: RefinePlan) -> None:
-        """Make the functions of a plan known to `query` and `schema`; `refine` does so itself."""
+        """Make the functions of a plan known to `query` and `schema`."""
 
     @property
     def reads_apart(self) -> bool:

@@ -102,7 +102,7 @@ def _tell(tell: Callable[[str], None], pipeline: str, sentence: str) -> None:
 def _engines(settings: Settings, stack: ExitStack) -> Callable[[int, Path], Engine]:
     """What makes an engine with so much memory and a folder to spill to. Spark is one session for all of them."""
 
-    def embedded(memory_bytes: int, spill_folder: Path) -> Engine:
+    def embedded(memory_bytes: int, spill_folder: Path) -> EmbeddedEngine:
         return EmbeddedEngine(threads=settings.threads, memory_bytes=memory_bytes, spill_folder=spill_folder)
 
     if settings.engine == "embedded":

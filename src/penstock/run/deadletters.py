@@ -156,7 +156,7 @@ class DeadLetters:
         if last <= self._sent:
             return
         for rows in self._tables.rejects.read(columns=COLUMNS, batches=(self._sent + 1, last)):
-            for batch in sorted(set(rows[BATCH].to_pylist())):
+            for batch in sorted(pc.unique(rows[BATCH]).to_pylist()):
                 self._send_rows(batch, rows.filter(pc.equal(rows[BATCH], batch)))
         self._sent = last
 

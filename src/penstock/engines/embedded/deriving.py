@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from penstock.engines.contract import Engine, Job, PlacedKeys, Verdict
+    from penstock.engines.contract import Job, PlacedKeys, Verdict
+    from penstock.engines.embedded.engine import EmbeddedEngine
     from penstock.engines.outcome import Outcome
     from penstock.lake.table import DataFile, Table
     from penstock.model.batch import BatchCounts
@@ -29,7 +30,7 @@ class EmbeddedDeriver:
     shares = 1
     batch_seconds = BATCH_SECONDS_TARGET
 
-    def __init__(self, engine: Engine, job: Job) -> None:
+    def __init__(self, engine: EmbeddedEngine, job: Job) -> None:
         self._engine = engine
         self._job = job
 
@@ -51,7 +52,7 @@ class EmbeddedDeriver:
 class EmbeddedWork:
     """See `Work`. `rows` are bronze's, in order of place, without `_batch` and the partition column."""
 
-    def __init__(self, engine: Engine, job: Job, batch: int, rows: pa.Table) -> None:
+    def __init__(self, engine: EmbeddedEngine, job: Job, batch: int, rows: pa.Table) -> None:
         self._engine = engine
         self._job = job
         self._batch = batch
@@ -76,7 +77,7 @@ class EmbeddedWork:
 class EmbeddedRefined:
     """See `Refined`."""
 
-    def __init__(self, engine: Engine, job: Job, batch: int, plan: Plan, events: Events) -> None:
+    def __init__(self, engine: EmbeddedEngine, job: Job, batch: int, plan: Plan, events: Events) -> None:
         self._engine = engine
         self._job = job
         self._batch = batch
@@ -111,7 +112,7 @@ class EmbeddedRefined:
 class EmbeddedSettled:
     """See `Settled`."""
 
-    def __init__(self, engine: Engine, job: Job, outcome: Outcome) -> None:
+    def __init__(self, engine: EmbeddedEngine, job: Job, outcome: Outcome) -> None:
         self._engine = engine
         self._job = job
         self._outcome = outcome

@@ -54,6 +54,10 @@ class EmbeddedEngine:
         self._registering = threading.Lock()
 
     def refine(self, plan: RefinePlan, records: pa.Table, references: Mapping[str, pa.Table]) -> pa.Table:
+        """The events of `records` (bronze columns), one row each, in any order; `_row` is the ordinal of the record.
+
+        `references` maps a reference's name to its rows. The columns are those `plan.RefinePlan` documents.
+        """
         self.register(plan)
         refining = self._refining.get(plan.sql)
         if refining is None:

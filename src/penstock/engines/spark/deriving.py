@@ -34,8 +34,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pyspark.core.broadcast import Broadcast
 
-    from penstock.engines.contract import Engine, Job, PlacedKeys, Verdict
+    from penstock.engines.contract import Job, PlacedKeys, Verdict
     from penstock.engines.embedded.deriving import EmbeddedRefined
+    from penstock.engines.embedded.engine import EmbeddedEngine
     from penstock.engines.spark.session import Session
     from penstock.engines.spark.shares import Part, SettledPart
     from penstock.lake.table import DataFile
@@ -49,7 +50,7 @@ class SparkDeriver:
 
     batch_seconds = SPARK_BATCH_SECONDS_TARGET
 
-    def __init__(self, session: Session, engine: Engine, job: Job) -> None:
+    def __init__(self, session: Session, engine: EmbeddedEngine, job: Job) -> None:
         _refuse_unreachable(session, job)
         self.session = session
         self.engine = engine
@@ -107,7 +108,8 @@ def _setup(session: Session, job: Job) -> Setup:
         store_options=job.lake.storage.options,
         folder=job.folder.absolute(),
         state_folder=job.lake.state_folder.absolute(),
-        settings=job.settings,
+        record_bytes_max=job.settings.record_bytes_max,
+        push_bytes_max=job.settings.push_bytes_max,
         pipeline=job.pipeline,
         incarnation=job.incarnation,
         unique_id=job.source.identity.unique_id,

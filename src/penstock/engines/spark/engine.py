@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from penstock.engines.contract import Engine, Job, Relation
+    from penstock.engines.contract import Job, Relation
+    from penstock.engines.embedded.engine import EmbeddedEngine
     from penstock.engines.spark.session import Session
     from penstock.plan.nouns import RefinePlan
 
@@ -19,12 +20,9 @@ if TYPE_CHECKING:
 class SparkEngine:
     """See `Engine`. `local` runs the queries that windows, duplicates and types need: over small tables."""
 
-    def __init__(self, session: Session, local: Engine) -> None:
+    def __init__(self, session: Session, local: EmbeddedEngine) -> None:
         self._session = session
         self._local = local
-
-    def refine(self, plan: RefinePlan, records: pa.Table, references: Mapping[str, pa.Table]) -> pa.Table:
-        return self._local.refine(plan, records, references)
 
     def query(self, sql: str, relations: Mapping[str, Relation]) -> pa.Table:
         return self._local.query(sql, relations)

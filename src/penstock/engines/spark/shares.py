@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from penstock.model.batch import BatchCounts
     from penstock.model.pipeline import Pipeline
     from penstock.model.position import Range
-    from penstock.settings import Settings
 
 
 # -- to the workers ---------------------------------------------------------------------------------------------------
@@ -49,7 +48,8 @@ class Setup:
     store_options: Mapping[str, str]
     folder: Path
     state_folder: Path
-    settings: Settings
+    record_bytes_max: int
+    push_bytes_max: int
     pipeline: Pipeline
     incarnation: int
     unique_id: str

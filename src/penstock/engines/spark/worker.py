@@ -136,8 +136,8 @@ class Room:
                 folder=setup.folder,
                 state_folder=setup.state_folder,
                 manifest=manifest,
-                record_bytes_max=setup.settings.record_bytes_max,
-                push_bytes_max=setup.settings.push_bytes_max,
+                record_bytes_max=setup.record_bytes_max,
+                push_bytes_max=setup.push_bytes_max,
                 unique_id=setup.unique_id,
             )
         return self._source
