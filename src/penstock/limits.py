@@ -216,6 +216,13 @@ REFERENCE_LOCK_WAIT_SECONDS = 0.05
 FILE_BYTES_TARGET = 128 * MIB
 """Size of a file that upkeep leaves alone: large enough that few of them make a table, small enough to rewrite."""
 
+GOLD_FILE_BYTES_TARGET = 16 * MIB
+"""The same for gold, whose files are rewritten when a late row corrects one of their windows."""
+
+GOLD_RUN_ROWS = 4_096
+"""So many rows in a row of gold that a correction leaves alone become a file of their own, when their file is replaced:
+writing them once more costs as much as a file itself."""
+
 MERGE_BYTES_MAX = 256 * MIB
 """Decoded bytes that one merge holds, as far as file sizes tell; what needs more is merged in several steps."""
 
@@ -377,6 +384,9 @@ KAFKA_ANSWER_BYTES_MAX = 1 * GIB
 
 KAFKA_MESSAGES_PER_STEP = 10_000
 """Messages taken from the client and laid out as Arrow at once: what they cost each does not fall further."""
+
+KAFKA_COLLECT_OBJECTS = 5 * KAFKA_MESSAGES_PER_STEP
+"""Objects after which Python looks for cycles in a process that reads messages: more than the messages of two steps."""
 
 KAFKA_STEP_BYTES = 4 * MIB
 """Bytes of messages in one step, by the length of those before: messages of 10 MB come one by one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections import deque
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from penstock import limits
 from penstock.declare import load_pipeline
 from penstock.model.kafka import KafkaCluster, KafkaSecurity, Secret
 from penstock.sources.contract import RECORD_SCHEMA, TOO_LARGE, Bounds
@@ -167,3 +169,14 @@ def test_a_wrong_setting_is_told_without_its_value(tmp_path: Any) -> None:
     with pytest.raises(Exception, match=r"no\.such\.setting") as told:
         cluster.consumer()
     assert "sesame" not in str(told.value)
+
+
+@pytest.mark.parametrize(("before", "after"), [(700, limits.KAFKA_COLLECT_OBJECTS), (0, 0), (10**6, 10**6)])
+def test_messages_do_not_drive_the_collector_of_cycles(tmp_path: Any, before: int, after: int) -> None:
+    found = gc.get_threshold()
+    try:
+        gc.set_threshold(before, *found[1:])
+        Cluster(KafkaCluster("b:1", KafkaSecurity()), tmp_path).consumer().close()
+        assert gc.get_threshold() == (after, *found[1:])
+    finally:
+        gc.set_threshold(*found)
