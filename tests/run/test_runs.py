@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 
 import penstock
 from penstock.errors import DeclarationError, LakeCorrupt, RuleStopped, SourceLost, StorageError, UsageError
+from penstock.run.goldfiles import parted
 from penstock.sources.push import PushLogSource
 from pipelines import cases
 
@@ -93,6 +95,27 @@ def test_rows_after_a_drain_correct_gold(folder: Path) -> None:
     drop(folder, "2.ndjson", tick(45, 3), tick(130, 9), tick(20, 8, "B"))
     penstock.open(folder).run_once()
     assert bars(folder) == [("00", "A", 3, 3, 3), ("00", "B", 8, 8, 1), ("01", "A", 7, 7, 1), ("02", "A", 9, 9, 1)]
+    assert clean(folder)
+
+
+def test_gold_is_not_rewritten_as_a_whole_for_late_rows(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each batch is a minute of twenty instruments, and a late row of the minute but one before."""
+    monkeypatch.setattr("penstock.run.gold.parted", functools.partial(parted, run_rows=100))
+    lines = []
+    for minute in range(30):
+        lines += [tick(60 * minute + 50, 5, f"I{number:02d}") for number in range(20)]
+        lines.append(tick(max(0, 60 * (minute - 2)) + 10, 3, "I07"))
+    drop(folder, "1.ndjson", *lines)
+    project = penstock.open(folder)
+    project.run(once=True, batch_rows=21)
+    corrected = {(minute, 7) for minute in range(28)}
+    assert bars(folder) == [
+        (f"{minute:02d}", f"I{number:02d}", *((3, 5, 2) if (minute, number) in corrected else (5, 5, 1)))
+        for minute in range(30)
+        for number in range(20)
+    ]
+    files = [pq.read_metadata(path).num_rows for path in (folder / "lake" / "gold" / "bars").rglob("*.parquet")]
+    assert max(files) <= 100 + 4 * 20
     assert clean(folder)
 
 

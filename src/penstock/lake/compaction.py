@@ -18,7 +18,6 @@ from penstock.limits import (
     COLD_FILES_MAX,
     DECODED_BYTES_PER_BYTE,
     DECODED_BYTES_PER_ROW,
-    FILE_BYTES_TARGET,
     MERGE_BYTES_MAX,
     PARQUET_ROW_GROUP_BYTES_MAX,
     PARQUET_ROW_GROUP_ROWS_MAX,
@@ -54,7 +53,7 @@ def compact(
     *,
     saved_min: int = 1,
     cold_batches: int | None = None,
-    target_bytes: int = FILE_BYTES_TARGET,
+    target_bytes: int | None = None,
     txns: Mapping[str, int] | None = None,
 ) -> Rewritten | None:
     """Merge small files as the levels ask for, in one commit that also records `txns`. None: nothing was due.
@@ -62,7 +61,7 @@ def compact(
     Args:
         saved_min: do nothing unless so many files fewer come of it.
         cold_batches: a partition that got nothing in the last so many batches is merged further, once.
-        target_bytes: files of half this size and more are finished.
+        target_bytes: files of half this size and more are finished; None: as the table's kind has it.
 
     Raises:
         Fenced: another writer owns the table.
@@ -71,6 +70,7 @@ def compact(
     files = table.files()
     if len(files) <= saved_min:
         return None
+    target_bytes = table.spec.file_bytes if target_bytes is None else target_bytes
     groups = plan_groups(files, target_bytes=target_bytes, cold_batches=cold_batches)
     if sum(len(group) - 1 for group in groups) < saved_min:
         return None

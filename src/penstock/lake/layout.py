@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from penstock.errors import InvariantBroken, LakeCorrupt, UsageError, check
+from penstock.limits import FILE_BYTES_TARGET, GOLD_FILE_BYTES_TARGET
 from penstock.model import columns as names
 from penstock.model.types import ColumnType
 
@@ -200,6 +201,11 @@ class TableSpec:
         rule = json.loads(text.get("penstock.partition", "null"))
         partition = None if rule is None else PartitionRule(rule[0], rule[1], Grain(rule[2]))
         return cls(name, schema, partition, tuple(sort), tuple(stats))
+
+    @property
+    def file_bytes(self) -> int:
+        """The size that upkeep makes files of."""
+        return GOLD_FILE_BYTES_TARGET if split_name(self.name)[0] is Kind.GOLD else FILE_BYTES_TARGET
 
     def additions(self, wanted: TableSpec) -> tuple[pa.Field, ...]:
         """The columns `wanted` has and this (stored) table lacks, in `wanted`'s order.

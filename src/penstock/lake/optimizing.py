@@ -19,7 +19,6 @@ from penstock.lake.merge import pieces_up_to, split_stream
 from penstock.lake.parquet import write_sorted
 from penstock.lake.zorder import ZOrder
 from penstock.limits import (
-    FILE_BYTES_TARGET,
     MERGE_BYTES_MAX,
     PARQUET_ROW_GROUP_BYTES_MAX,
     PARQUET_ROW_GROUP_ROWS_MAX,
@@ -40,12 +39,11 @@ if TYPE_CHECKING:
     from penstock.lake.table import Table
 
 
-def optimize(
-    table: Table, writer: Writer, *, zorder: Sequence[str] = (), target_bytes: int = FILE_BYTES_TARGET
-) -> Rewritten:
+def optimize(table: Table, writer: Writer, *, zorder: Sequence[str] = (), target_bytes: int | None = None) -> Rewritten:
     """Rewrite the table towards files of `target_bytes`; the same rows, in Z-order of the columns `zorder` if given.
 
-    A partition is replaced in one commit; a crash leaves the others as they were.
+    A partition is replaced in one commit; a crash leaves the others as they were. Without `target_bytes` files get the
+    size that upkeep makes them of.
 
     Raises:
         UsageError: a column of `zorder` is not there, or has no order.
@@ -55,6 +53,7 @@ def optimize(
     check_zorder(table, zorder)
     table.refresh()
     before = table.files()
+    target_bytes = table.spec.file_bytes if target_bytes is None else target_bytes
     if not zorder:
         while groups := plan_whole(table.files(), target_bytes=target_bytes):
             rewrite(table, writer, groups)

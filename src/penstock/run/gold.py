@@ -1,8 +1,8 @@
 """Keeps one gold table equal to silver for exactly the closed windows (DESIGN 4, "Gold").
 
 `change` says, for one batch, which windows close and which closed ones late rows correct; `commit` writes that: new
-files for closed windows, and in place of just the files that hold a corrected window, rewritten ones. The partials are
-in `windows.py`; what they do not hold is computed from silver, in bounded pieces.
+files for closed windows, and in place of just the files that hold a corrected window, rewritten ones (`goldfiles.py`).
+The partials are in `windows.py`; what they do not hold is computed from silver, in bounded pieces.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from penstock.lake.schema import align
 from penstock.model.columns import BATCH, WINDOW_START, closed_until_txn
+from penstock.run.goldfiles import parted, unique_starts
 from penstock.run.goldkeys import GoldKeys
 from penstock.run.rows import has_partner, micros
 from penstock.run.windows import ALWAYS, ClosedWindows, OpenWindows
@@ -184,7 +185,7 @@ class GoldKeeper:
 
     def _files_holding(self, touched: pa.Table) -> list[DataFile]:
         """The live files whose window starts may include a touched one."""
-        starts = np.sort(pc.unique(touched[WINDOW_START]).cast(pa.int64()).to_numpy())
+        starts = unique_starts(touched)
         holding = []
         for file in self.table.files():
             low, high = window_bounds(file)
@@ -197,13 +198,11 @@ class GoldKeeper:
 
     def commit(self, writer: Writer, batch: int, change: GoldChange) -> tuple[list[DataFile], int]:
         """Write a change as one commit of `batch`; returns the new files and the table's version."""
-        kept = self._other_rows(change)
+        near, add = self._left_alone(change)
         rows = [stamp(table, batch) for table in (*change.appended, *change.corrected) if table.num_rows]
-        add: list[DataFile] = []
-        if rows or kept:
-            add = self.table.write(
-                pa.concat_tables([align(table, self.table.spec.file_schema) for table in (*kept, *rows)])
-            )
+        if rows or near:
+            together = [align(table, self.table.spec.file_schema) for table in (*near, *rows)]
+            add += self.table.write(pa.concat_tables(together))
         version = self.table.commit(writer, batch=batch, add=add, remove=change.files, txns=self._closed_txn()).version
         return add, version
 
@@ -214,14 +213,20 @@ class GoldKeeper:
     def _closed_txn(self) -> dict[str, int]:
         return {} if self.closed_until is None else {closed_until_txn(self.plan.name): self.closed_until}
 
-    def _other_rows(self, change: GoldChange) -> list[pa.Table]:
-        """The rows of the files that are replaced, without the corrected windows."""
-        if not change.files:
-            return []
-        keys = pa.concat_tables([table.select(self._keys) for table in change.corrected])
-        rows = pa.concat_tables(list(self.table.read(files=change.files)))
-        others = rows.filter(pc.invert(self._matches(rows, keys)))
-        return [others] if others.num_rows else []
+    def _left_alone(self, change: GoldChange) -> tuple[list[pa.Table], list[DataFile]]:
+        """What the replaced files hold beside the corrected windows: rows near these, and new files of long runs."""
+        near: list[pa.Table] = []
+        add: list[DataFile] = []
+        if change.files:
+            keys = pa.concat_tables([table.select(self._keys) for table in change.corrected])
+            touched = unique_starts(keys)
+            for file in change.files:
+                rows = pa.concat_tables(list(self.table.read(files=[file])))
+                runs, others = parted(rows.filter(pc.invert(self._matches(rows, keys))), touched)
+                near += others
+                for run in runs:
+                    add += self.table.write(align(run, self.table.spec.file_schema))
+        return near, add
 
     # -- small things -------------------------------------------------------------------------------------------------
 
