@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 PIPELINE = """\
 pipeline: ticks
 source:
-  simulate: {world: market, rate: 10000, events: EVENTS}
+  simulate: {world: market, rate: RATE, events: EVENTS}
   format: json
 silver:
   table: ticks
@@ -54,6 +54,7 @@ gold:
     by: [instrument_id]
     measures: {open: first(price), high: max(price), low: min(price), close: last(price), trades: count()}
 """
+RATE = 10_000
 PAST = 100_000
 EVENTS = 5_000_000
 BATCH_ROWS = 20_000
@@ -62,9 +63,11 @@ BATCHES = 26
 """Batches in a turn. The first one pays for the start and is not counted."""
 
 STORE_ROWS = 2_000
+STORE_RATE = 33
 STORE_BATCHES = 500
 STORE_COMPARED = 50
-"""Rows in a batch of a lake in a store, batches between those that are compared, and how many are."""
+"""Rows in a batch of a lake in a store and their rate: a batch is a minute of event time, so that each one closes a
+window and has rows that come late. Batches between those that are compared, and how many are."""
 
 
 def main(options: Options, say: Say) -> dict[str, Any]:
@@ -117,9 +120,9 @@ def in_store(options: Options, say: Say) -> dict[str, Any]:
     """
     batches = (options.events or STORE_ROWS * (STORE_BATCHES + STORE_COMPARED)) // STORE_ROWS
     where = options.lake or "a folder"
-    say(f"workload: {batches:,} batches of {STORE_ROWS:,} ticks, into {where}")
+    say(f"workload: {batches:,} batches of {STORE_ROWS:,} ticks, a minute each, into {where}")
     with scratch() as folder:
-        made = _Project(folder / "store")
+        made = _Project(folder / "store", STORE_RATE)
         settings = made.folder / "penstock.yaml"
         settings.write_text(settings.read_text() + "limits: {batch_interval_min_ms: 0}\n")  # their cost, not their rate
         if options.lake is not None:
@@ -153,10 +156,11 @@ def _restart(project: _Project, rows: int) -> dict[str, float]:
 
 
 class _Project:
-    """A project that gets more events with each run."""
+    """A project that gets more events with each run, `rate` of them in a second of event time."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, rate: int = RATE) -> None:
         self.folder = folder
+        self._rate = rate
         self.events = 0
         (folder / "pipelines").mkdir(parents=True)
         (folder / "penstock.yaml").write_text("lake: lake\n")
@@ -165,7 +169,7 @@ class _Project:
         """Absorb so many more events in a process of its own, which may be killed in its third batch. A batch has
         BATCH_ROWS unless told otherwise."""
         self.events += events
-        text = PIPELINE.replace("EVENTS", str(self.events))
+        text = PIPELINE.replace("EVENTS", str(self.events)).replace("RATE", str(self._rate))
         (self.folder / "pipelines" / "ticks.yaml").write_text(text)
         command = [sys.executable, "-m", "penstock.bench.growth", str(self.folder), str(batch_rows or BATCH_ROWS), kill]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
