@@ -220,8 +220,8 @@ GOLD_FILE_BYTES_TARGET = 16 * MIB
 """The same for gold, whose files are rewritten when a late row corrects one of their windows."""
 
 GOLD_RUN_ROWS = 4_096
-"""So many rows in a row of gold that a correction leaves alone become a file of their own, when their file is replaced:
-writing them once more costs as much as a file itself."""
+"""Rows between two corrected windows from which on they become a file of their own, when their file is replaced: to
+write them once more would cost as much."""
 
 MERGE_BYTES_MAX = 256 * MIB
 """Decoded bytes that one merge holds, as far as file sizes tell; what needs more is merged in several steps."""
