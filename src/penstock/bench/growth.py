@@ -63,11 +63,11 @@ BATCHES = 26
 """Batches in a turn. The first one pays for the start and is not counted."""
 
 STORE_ROWS = 2_000
-STORE_RATE = 33
+STORE_RATE = 3
 STORE_BATCHES = 500
 STORE_COMPARED = 50
-"""Rows in a batch of a lake in a store and their rate: a batch is a minute of event time, so that each one closes a
-window and has rows that come late. Batches between those that are compared, and how many are."""
+"""Rows in a batch of a lake in a store and their rate: a batch is eleven minutes of event time, so that from the first
+few on each closes windows, and corrects those of the hour before. Batches between those compared, and how many are."""
 
 
 def main(options: Options, say: Say) -> dict[str, Any]:
@@ -120,7 +120,7 @@ def in_store(options: Options, say: Say) -> dict[str, Any]:
     """
     batches = (options.events or STORE_ROWS * (STORE_BATCHES + STORE_COMPARED)) // STORE_ROWS
     where = options.lake or "a folder"
-    say(f"workload: {batches:,} batches of {STORE_ROWS:,} ticks, a minute each, into {where}")
+    say(f"workload: {batches:,} batches of {STORE_ROWS:,} ticks, eleven minutes each, into {where}")
     with scratch() as folder:
         made = _Project(folder / "store", STORE_RATE)
         settings = made.folder / "penstock.yaml"
