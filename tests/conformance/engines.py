@@ -92,17 +92,19 @@ def batches(folder: Path) -> int:
 Answer = dict[str, list[dict[str, Any]]]
 
 
-def answer(folder: Path) -> Answer:
-    """Every row of every table, in a fixed order; of the ledger what its batches add up to."""
+def answer(folder: Path, as_of: int | None = None, varying: tuple[str, ...] = VARYING) -> Answer:
+    """Every row of every table, or of those as of a batch, without the columns that may vary, in a fixed order; of the
+    ledger what its batches add up to."""
     project = penstock.open(folder)
     found: Answer = {}
     for table in sorted(project.tables(), key=lambda one: one.name):
         kind = table.name.partition(".")[0]
         if kind in ("bronze", "silver", "rejects", "gold"):
-            rows = [_comparable(row) for row in project.sql(f"select * from {table.name}", verify=True).to_pylist()]
+            rows = project.sql(f"select * from {table.name}", as_of=as_of, verify=True).to_pylist()
+            rows = [_comparable(row, varying) for row in rows]
             found[table.name] = sorted(rows, key=_order)
         elif kind == "ledger":
-            rows = project.sql(f"select * from {table.name} order by _batch").to_pylist()
+            rows = project.sql(f"select * from {table.name} order by _batch", as_of=as_of).to_pylist()
             found[table.name] = [_total(rows)]
     return found
 
@@ -119,10 +121,10 @@ def assert_same(found: Answer, wanted: Answer) -> None:
             assert not differing, f"{name}: {[(one, row[one], expected[one]) for one in differing]} in {expected}"
 
 
-def _comparable(row: dict[str, Any]) -> dict[str, Any]:
+def _comparable(row: dict[str, Any], varying: tuple[str, ...]) -> dict[str, Any]:
     if "future" in (row.get("failed") or []):
         row = {**row, "detail": "names the time of ingestion"}
-    return {name: value for name, value in row.items() if name not in VARYING}
+    return {name: value for name, value in row.items() if name not in varying}
 
 
 def _order(row: dict[str, Any]) -> str:

@@ -2,73 +2,29 @@
 switched from one to the other in the middle.
 
 Four cases go all these ways, the rest straight; with `PENSTOCK_CONFORMANCE=full` all of them do. What an
-engine cannot do is in GAPS with its reason, and fails once it can.
+engine cannot do is in GAPS (`matrix.py`) with its reason, and fails once it can.
 """
 
 from __future__ import annotations
 
-import functools
 import itertools
-import os
 import random
 import shutil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from conformance import engines
+from conformance.matrix import CHOSEN, IS_FULL, assert_answer, going, other, rows_of
 from pipelines import cases
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
+    from conformance.matrix import Straight
     from conformance.plants import Plants
 
-    Straight = Callable[[str], tuple[Path, engines.Answer]]
-
 pytestmark = pytest.mark.conformance
-
-IS_FULL = os.environ.get("PENSTOCK_CONFORMANCE") == "full"
-CHOSEN = ["csv_orders", "market_ticks", "nested_list", "sensor_statistics"]
-"""Between them: CSV and JSON, references, late corrections, lists of events, sums of floats, duplicates, flags."""
-GAPS: dict[tuple[str, str], str] = {}
-"""(case, way) -> why the tables differ."""
-
-
-def going(way: str, chosen: list[str]) -> pytest.MarkDecorator:
-    """The test for each of these cases, or for all; one with a gap must fail."""
-    found: list[Any] = []
-    for case in cases.CASES if IS_FULL else chosen:
-        reason = GAPS.get((case, way))
-        found.append(pytest.param(case, marks=[pytest.mark.xfail(reason=reason, strict=True)] if reason else []))
-    return pytest.mark.parametrize("case", found)
-
-
-@pytest.fixture(scope="session")
-def straight(tmp_path_factory: pytest.TempPathFactory) -> Straight:
-    """Of a case, a project that has not run, and what the embedded engine makes of it in one batch."""
-
-    @functools.cache
-    def made(case: str) -> tuple[Path, engines.Answer]:
-        project = cases.make_project(case, tmp_path_factory.mktemp(case) / "project")
-        ran = shutil.copytree(project, project.with_name("embedded"))
-        engines.run(ran, "embedded")
-        assert cases.tables(ran) == cases.expected(case)
-        return project, engines.answer(ran)
-
-    return made
-
-
-def assert_answer(folder: Path, wanted: engines.Answer) -> None:
-    engines.assert_same(engines.answer(folder), wanted)
-    assert cases.violations(folder) == []
-
-
-def rows_of(wanted: engines.Answer, batches: int) -> int:
-    """The size of batches that makes about so many of them."""
-    records = next(rows[0]["records"] for name, rows in wanted.items() if name.startswith("ledger."))
-    return max(1, -(-records // batches))
 
 
 @going("straight", cases.CASES)
@@ -131,9 +87,8 @@ def test_switched(case: str, first: str, straight: Straight, spark: Plants, tmp_
     """To the other engine and back, as an operator does it: stopped, and started again."""
     project, wanted = straight(case)
     folder = shutil.copytree(project, tmp_path / case)
-    second = next(engine for engine in engines.ENGINES if engine != first)
     rows = rows_of(wanted, 6)
-    for engine in (first, second):
+    for engine in (first, other(first)):
         engines.run_batches(folder, engine, rows, 2)
     engines.run(folder, first, rows)
     assert_answer(folder, wanted)
