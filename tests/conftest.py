@@ -33,6 +33,15 @@ def kafka_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.K
         yield server
 
 
+@pytest.fixture
+def mortal_server(kafka_server: servers.KafkaServer) -> Iterator[servers.KafkaServer]:
+    """The broker, which a test may end; running again afterwards."""
+    yield kafka_server
+    kafka_server.resume()
+    if not kafka_server.answers():
+        kafka_server.start()
+
+
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.S3Server]:
     """An S3 server for the whole session; a test uses a prefix of its own."""

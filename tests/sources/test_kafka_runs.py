@@ -2,99 +2,25 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import confluent_kafka
 import pytest
 
-import penstock
 from faults import world
 from penstock.errors import SourceLost, TransientError
-from penstock.ops import facts
 from penstock.sources.contract import Bounds
+from sources.kafka_runs import Running, assert_sound, bronze, losses, make_project, wait_for
 from sources.kafka_topics import Topic
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from tools.servers import KafkaServer
 
-    from penstock.ops.facts import PipelineStatus
-
 pytestmark = pytest.mark.integration
-
-
-def make_project(folder: Path, topic: Topic, on_data_loss: str = "stop", **limits: object) -> Path:
-    source = f'kafka: {{topic: {topic.name}, brokers: "{topic.address}"}}\n  on_data_loss: {on_data_loss}'
-    return world.make_project(folder, source, **limits)
-
-
-def bronze(folder: Path) -> dict[tuple[int, int, int], bytes | None]:
-    """Bronze's values by place, each there once."""
-    rows = world.by_sql(folder, "bronze/meters")
-    found = {(row["_source"], row["_partition"], row["_offset"]): row["value"] for row in rows}
-    assert len(found) == len(rows), "bronze has doubled places"
-    return found
-
-
-def assert_sound(folder: Path, sent: list[bytes]) -> dict[tuple[int, int, int], bytes | None]:
-    """The audit is clean, bronze holds what was sent, once; of a topic with one partition the tables are right too."""
-    assert world.violations(folder) == []
-    found = bronze(folder)
-    assert Counter(found.values()) == Counter(sent)
-    if len({place[:2] for place in found}) == 1:
-        world.assert_tables(folder, {place[2]: value for place, value in found.items() if value is not None})
-    return found
-
-
-def losses(folder: Path) -> list[str]:
-    found: list[str] = penstock.open(folder).audit().as_json()["pipelines"]["meters"]["losses"]  # type: ignore[index]
-    return found
-
-
-class Running:
-    """A run without end in a thread; `stop` ends it and raises what it raised."""
-
-    def __init__(self, folder: Path, **options: Any) -> None:
-        self._stop = threading.Event()
-        self.said: list[str] = []
-        self._failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, args=(folder, options), daemon=True)
-        self._thread.start()
-
-    def _run(self, folder: Path, options: dict[str, Any]) -> None:
-        try:
-            penstock.open(folder).run(stop=self._stop, tell=self.said.append, **options)
-        except BaseException as failure:  # noqa: BLE001 - carried to the test's thread
-            self._failure = failure
-
-    def stop(self) -> float:
-        """The seconds that stopping took."""
-        started = time.monotonic()
-        self._stop.set()
-        self._thread.join(60)
-        assert not self._thread.is_alive()
-        if self._failure is not None:
-            raise self._failure
-        return time.monotonic() - started
-
-
-def status(folder: Path) -> PipelineStatus:
-    """What the lake alone says."""
-    project = penstock.open(folder)
-    return facts.status(project.lake, project.pipelines[0])
-
-
-def wait_for(folder: Path, records: int, seconds: float = 60.0) -> None:
-    """Until the ledger has so many records."""
-    deadline = time.monotonic() + seconds
-    while (found := status(folder)).records < records:
-        assert time.monotonic() < deadline, found
-        time.sleep(0.2)
 
 
 @pytest.fixture
@@ -304,14 +230,6 @@ def remake(topic: Topic) -> None:
 
 
 # -- what happens to brokers ------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def mortal_server(kafka_server: KafkaServer) -> Iterator[KafkaServer]:
-    """The broker, running again afterwards."""
-    yield kafka_server
-    if not kafka_server.answers():
-        kafka_server.start()
 
 
 @pytest.mark.parametrize("end", ["kill", "stop"])
