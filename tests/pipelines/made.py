@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable
+    from pathlib import Path
 
 MISFIT = object()
+PUSH = "push: {}"
 START = 1_711_756_800_000
 """2024-03-30, midnight UTC, in milliseconds: the clocks of Berlin go forward on the next day."""
 
@@ -140,8 +142,8 @@ class Made:
     rules: tuple[Rule, ...]
     golds: tuple[Gold, ...]
 
-    def yaml(self) -> str:
-        lines = ["pipeline: made", "source: {push: {}, format: json}", "silver:", "  table: made"]
+    def yaml(self, origin: str = PUSH) -> str:
+        lines = ["pipeline: made", f"source: {{{origin}, format: json}}", "silver:", "  table: made"]
         if self.key:
             lines.append(f"  key: [{', '.join(self.key)}]")
             if self.unique_within is not None:
@@ -251,3 +253,11 @@ def _record(made: Made, number: int, count: int, draw: random.Random) -> Record:
         else:
             document[column.name], columns[column.name] = column.kind.fitting(draw)
     return Record(json.dumps(document).encode(), columns)
+
+
+def make_project(folder: Path, declared: Made, origin: str = PUSH) -> Path:
+    """A project folder that holds the pipeline."""
+    (folder / "pipelines").mkdir(parents=True)
+    (folder / "penstock.yaml").write_text("lake: lake\nlimits: {threads: 1}\n")
+    (folder / "pipelines" / "made.yaml").write_text(declared.yaml(origin))
+    return folder

@@ -15,6 +15,7 @@ from pipelines.made import MISFIT
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from penstock.wire import Project
     from pipelines.made import Gold, Made, Record, Window
 
 SECOND = 1_000_000
@@ -139,3 +140,32 @@ class Sum:
 def same(found: Any, wanted: Any) -> bool:
     """Whether a measure is what it must be."""
     return wanted.is_near(found) if isinstance(wanted, Sum) else found == wanted
+
+
+def assert_answer(project: Project, declared: Made, sent: Sequence[Record]) -> None:
+    """Silver, rejects and gold of the project are what must come of what was sent, after a drain."""
+    wanted = answer(declared, sent)
+    silver = project.sql('select * replace (epoch_us("at") as "at") from silver.made').to_pylist()
+    assert len(silver) == len(wanted.accepted)
+    for row in silver:
+        expected = wanted.accepted[row["_offset"]]
+        assert {name: row[name] for name in expected} == expected
+    rejects = project.sql("select _offset, disposition, failed, winner_offset from rejects.made").to_pylist()
+    found = {
+        row["_offset"]: (row["disposition"], tuple(sorted(row["failed"])), row["winner_offset"]) for row in rejects
+    }
+    assert len(found) == len(rejects)
+    assert found == wanted.rejected
+    for one in declared.golds:
+        rows = project.sql(f"select * replace (epoch_us(window_start) as window_start) from gold.{one.name}")
+        _assert_gold(rows.to_pylist(), one, gold(one, wanted.accepted))
+
+
+def _assert_gold(rows: list[dict[str, Any]], declared: Gold, wanted: dict[tuple[Any, ...], dict[str, Any]]) -> None:
+    found = {(row["window_start"], *[row[name] for name in declared.by]): row for row in rows}
+    assert len(found) == len(rows), f"{declared.name} has a window twice"
+    assert found.keys() == wanted.keys(), f"{declared.name}: windows differ"
+    for key, measures in wanted.items():
+        for name, value in measures.items():
+            got = found[key][name]
+            assert same(got, value), f"{declared.name}.{name} of {key} is {got!r}, not {value!r}"
