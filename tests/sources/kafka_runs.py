@@ -7,15 +7,23 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+import confluent_kafka
+
 import penstock
 from faults import world
 from penstock.ops import facts
+from penstock.sources.contract import Bounds
+from sources.kafka_topics import Topic
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tools.servers import KafkaServer
+
     from penstock.ops.facts import PipelineStatus
-    from sources.kafka_topics import Topic
+
+COMPACTED_RECORDS_MAX = 150
+"""What `compact` leaves of 201 records, at most."""
 
 
 def make_project(folder: Path, topic: Topic, on_data_loss: str = "stop", **limits: object) -> Path:
@@ -89,3 +97,36 @@ def wait_for(folder: Path, records: int, seconds: float = 60.0) -> None:
     while (found := status(folder)).records < records:
         assert time.monotonic() < deadline, found
         time.sleep(0.2)
+
+
+def compact(server: KafkaServer) -> tuple[Topic, list[bytes]]:
+    """A topic that the broker has compacted, and those of its records that must still be there."""
+    topic = Topic(
+        server.address, 1, cleanup_policy="compact", segment_ms="100", min_cleanable_dirty_ratio="0.001",
+        max_compaction_lag_ms="100", delete_retention_ms="100",
+    )  # fmt: skip
+    values = world.events(0, 201)
+    for number, value in enumerate(values[:200]):
+        topic.send([value], key=b"%d" % (number % 20 if number < 180 else number))
+        if number == 120:
+            time.sleep(0.3)
+    time.sleep(0.3)
+    topic.send(values[200:], key=b"last")
+    deadline = time.monotonic() + 40
+    source = topic.open()
+    while len(source.read(source.plan({}, Bounds(10_000, 1 << 30)))) > COMPACTED_RECORDS_MAX:
+        assert time.monotonic() < deadline, "the broker does not compact"
+        time.sleep(1)
+    source.close()
+    return topic, values[180:]
+
+
+def remake(topic: Topic) -> None:
+    for _ in range(50):
+        try:
+            topic.make(1)
+        except confluent_kafka.KafkaException:
+            time.sleep(0.1)  # the old one is not quite gone
+        else:
+            return
+    raise AssertionError("the topic cannot be made again")

@@ -11,8 +11,17 @@ import pytest
 
 from faults import world
 from penstock.errors import SourceLost, TransientError
-from penstock.sources.contract import Bounds
-from sources.kafka_runs import Running, assert_sound, bronze, losses, make_project, wait_for
+from sources.kafka_runs import (
+    COMPACTED_RECORDS_MAX,
+    Running,
+    assert_sound,
+    bronze,
+    compact,
+    losses,
+    make_project,
+    remake,
+    wait_for,
+)
 from sources.kafka_topics import Topic
 
 if TYPE_CHECKING:
@@ -56,29 +65,13 @@ def test_aborted_transactions_leave_gaps_and_nothing_else(tmp_path: Path, topic:
 
 
 def test_a_compacted_topic(tmp_path: Path, kafka_server: KafkaServer) -> None:
-    topic = Topic(
-        kafka_server.address, 1, cleanup_policy="compact", segment_ms="100", min_cleanable_dirty_ratio="0.001",
-        max_compaction_lag_ms="100", delete_retention_ms="100",
-    )  # fmt: skip
+    topic, kept = compact(kafka_server)
     folder = make_project(tmp_path, topic)
-    values = world.events(0, 200)
-    for number, value in enumerate(values):
-        topic.send([value], key=b"%d" % (number % 20 if number < 180 else number))
-        if number == 120:
-            time.sleep(0.3)
-    time.sleep(0.3)
-    topic.send(world.events(200, 201), key=b"last")
-    deadline = time.monotonic() + 40
-    source = topic.open()
-    while len(source.read(source.plan({}, Bounds(10_000, 1 << 30)))) > 150:
-        assert time.monotonic() < deadline, "the broker does not compact"
-        time.sleep(1)
-    source.close()
     world.run(folder, rows=30)
     assert world.violations(folder) == []
     found = bronze(folder)
-    assert set(values[180:]) <= set(found.values())
-    assert len(found) <= 150
+    assert set(kept) <= set(found.values())
+    assert len(found) <= COMPACTED_RECORDS_MAX
     world.assert_tables(folder, {place[2]: value for place, value in found.items() if value is not None})
 
 
@@ -216,17 +209,6 @@ def test_a_topic_made_anew_while_it_runs_is_noticed(tmp_path: Path, topic: Topic
         running.stop()
     assert world.violations(folder) == []
     assert Counter(bronze(folder).values()) == Counter(world.events(0, 50))
-
-
-def remake(topic: Topic) -> None:
-    for _ in range(50):
-        try:
-            topic.make(1)
-        except confluent_kafka.KafkaException:
-            time.sleep(0.1)  # the old one is not quite gone
-        else:
-            return
-    raise AssertionError("the topic cannot be made again")
 
 
 # -- what happens to brokers ------------------------------------------------------------------------------------------

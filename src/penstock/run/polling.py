@@ -45,6 +45,7 @@ class Poller:
         self.source = source
         self.position = position
         self.size = size
+        self._before = position
         self._deriver = deriver
         self._bytes_max = bytes_max
         self._clock = clock
@@ -56,8 +57,13 @@ class Poller:
             return None
         work = self._deriver.from_source(number, shares, self._clock.now())
         ranges = sorted(item for share in shares for item in share)
+        self._before = self.position
         self.position = self.position | {item.partition: item.end for item in ranges}
         return Batch(number, joined(ranges), work, self.source.fingerprint(self.position))
+
+    def take_back(self) -> None:
+        """Forget the batch that was polled last, of which no table has anything: another is planned in its place."""
+        self.position = self._before
 
     def _plan(self) -> list[tuple[Range, ...]]:
         """The ranges of each share of the next batch."""

@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from penstock.errors import TransientError
+from penstock.errors import SourceLost, TransientError
 from penstock.limits import IDLE_WAIT_SECONDS
 from penstock.model.batch import BatchCounts
 from penstock.run.context import BatchDone, PipelineContext, RunOptions, RunSummary
@@ -97,6 +97,7 @@ class _Loop:
         self._clock = context.clock
         self._started = self._clock.monotonic()
         self._last_bronze: Future[Journal] | None = None
+        self._lost_from: dict[tuple[int, int], int] | None = None
 
     def run(self) -> RunSummary:
         silver = self._context.pipeline.silver
@@ -168,6 +169,9 @@ class _Loop:
                 pending = self._start(batch, started, pending)
             except Stopped:  # nothing of the batch was committed
                 break
+            except SourceLost as error:
+                self._plan_anew(batch, error)
+                continue
             number += 1
             self._pace(batch, started)
         if pending is not None:
@@ -183,12 +187,12 @@ class _Loop:
         position = dict(self._poller.position)
         pins = self._opened.pins()
         bronze = self._bronze_thread.submit(self._bronze, batch, position, self._last_bronze)
-        self._last_bronze = bronze
         try:  # where refining reads the source, that may be away for a while
             refined = self._patience.insist(lambda: self._protocol.refine(batch, pins, journal))
         except BaseException as error:
             batch.work.give_up(error)
             raise
+        self._last_bronze = bronze
         if before is not None:
             before.absorbed.result()
         aggregated_before = before.aggregated if before is not None else None
@@ -243,6 +247,15 @@ class _Loop:
             self._clock,
             context.tell,
         )
+
+    def _plan_anew(self, batch: Batch, error: SourceLost) -> None:
+        """What the source lost after the batch was planned and before it was read, the next plan meets: it stops at it
+        or records it. A plan that begins where the last one did would come to the same end."""
+        begins = {(item.source, item.partition): item.start for item in batch.ranges}
+        if begins == self._lost_from:
+            raise error
+        self._lost_from = begins
+        self._poller.take_back()
 
     def _wait_for_source(self, error: TransientError) -> None:
         with contextlib.suppress(Stopped):  # the loop sees `stop` itself
