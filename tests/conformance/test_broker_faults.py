@@ -29,16 +29,12 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.conformance, pytest.mark.timeout(600)]
 
+COUNTED = "faults: of the broker"
 ROWS = 200
 ENDS = ("kill", "stop", "pause")
 AWAY_SECONDS = 1.0
 PAUSED_SECONDS = 3.0
 """Longer than what a reader bears in silence (`KAFKA_SILENCE_SECONDS`)."""
-
-
-@pytest.fixture(autouse=True)
-def counted(record_property: Callable[[str, object], None]) -> None:
-    record_property("faults: of the broker", 1)
 
 
 class Outages:
@@ -121,8 +117,15 @@ def dealt() -> Iterator[tuple[str, str, list[tuple[str, str]]]]:
     ("engine", "name", "blows"), list(dealt()), ids=lambda one: one if isinstance(one, str) else ""
 )
 def test_after_each_step(
-    engine: str, name: str, blows: list[tuple[str, str]], mortal_server: KafkaServer, spark: Plants, tmp_path: Path
+    engine: str,
+    name: str,
+    blows: list[tuple[str, str]],
+    mortal_server: KafkaServer,
+    spark: Plants,
+    tmp_path: Path,
+    record_property: Callable[[str, object], None],
 ) -> None:
+    record_property(COUNTED, len(blows))
     topic, outages, sent = Topic(mortal_server.address, 1), Outages(mortal_server), list[bytes]()
     folder = make_project(tmp_path / "shop", topic)
     running = Running(folder, engine, batch_rows=ROWS, after_step=outages.after_step)
@@ -137,8 +140,15 @@ def test_after_each_step(
 
 
 @pytest.mark.parametrize("end", ENDS if IS_FULL else ("kill",))
-def test_while_workers_read(end: str, mortal_server: KafkaServer, spark: Plants, tmp_path: Path) -> None:
+def test_while_workers_read(
+    end: str,
+    mortal_server: KafkaServer,
+    spark: Plants,
+    tmp_path: Path,
+    record_property: Callable[[str, object], None],
+) -> None:
     """They were told what to read when it was still there."""
+    record_property(COUNTED, 1)
     topic = Topic(mortal_server.address, 3)
     folder = make_project(tmp_path / "shop", topic)
     values = world.events(0, 300)

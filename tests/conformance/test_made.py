@@ -34,11 +34,6 @@ FIRST_SEED = 1_001
 RECORDS = 90
 
 
-def straight(folder: Path, sent: Sequence[made.Record], draw: random.Random) -> None:
-    push(folder, sent)
-    engines.run(folder, "spark")
-
-
 def switched(folder: Path, sent: Sequence[made.Record], draw: random.Random) -> None:
     """From one engine to the other with open windows, in small batches."""
     middle, (first, second) = draw.randrange(len(sent)), draw.sample(engines.ENGINES, 2)
@@ -60,7 +55,7 @@ def push(folder: Path, sent: Sequence[made.Record]) -> None:
     penstock.open(folder).ingest("made", [record.value for record in sent])
 
 
-WAYS: tuple[Callable[..., None], ...] = (straight, switched, killed)
+WAYS: tuple[Callable[..., None], ...] = (switched, killed)
 
 
 @pytest.mark.parametrize("seed", range(FIRST_SEED, FIRST_SEED + SEEDS))
