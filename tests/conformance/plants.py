@@ -1,7 +1,7 @@
 """Spark's Python daemon for tests: its workers fail as the files in a folder say.
 
 A file `settle-die` there lets the worker that comes to this place first die; it takes the file away, so that a plant
-acts once, in one worker. Places are before and after each stage and after each of its writes. `Plants` is the test's
+acts once, in one worker. With `hold` all of them wait there, until the test takes the file away. Places are before and after each stage and after each of its writes. `Plants` is the test's
 side.
 """
 
@@ -73,6 +73,8 @@ class Plants:
             raise RuntimeError(f"planted: {place}")
         if self.claim(place, "slow"):
             time.sleep(SLOW_SECONDS)
+        while any(self.folder.glob(f"{place}-hold.*")):
+            time.sleep(0.02)
 
 
 @functools.cache

@@ -98,8 +98,9 @@ def test_killed_at_each_step(step: str, life: tuple[str, str, str], told: Tell, 
     assert_answer(folder, of_topic.wanted)
 
 
-@pytest.mark.parametrize("lake", LAKES if IS_FULL else ("store",))
-@pytest.mark.parametrize("case", CASES if IS_FULL else ("csv_orders",))
+@pytest.mark.skipif(not IS_FULL, reason="long; each step is in `test_killed_at_each_step`")
+@pytest.mark.parametrize("lake", LAKES)
+@pytest.mark.parametrize("case", CASES)
 def test_killed_again_and_again(case: str, lake: str, told: Tell, copy: Copy, spark: Plants) -> None:
     """After every step in one life, each time resumed by the engine that the lot falls on."""
     of_topic = told(case, "keyed")
@@ -134,8 +135,9 @@ def test_switched(case: str, first: str, lake: str, told: Tell, copy: Copy, spar
     assert_answer(folder, of_topic.wanted)
 
 
-@pytest.mark.parametrize("first", engines.ENGINES)
-@pytest.mark.parametrize("case", CASES if IS_FULL else ("market_ticks",))
+@pytest.mark.parametrize(
+    ("case", "first"), list(itertools.product(CASES, engines.ENGINES)) if IS_FULL else [("market_ticks", "spark")]
+)
 def test_where_batches_decide_either_engine_derives_the_same(
     case: str, first: str, told: Tell, copy: Copy, spark: Plants
 ) -> None:

@@ -82,13 +82,13 @@ def test_partitions_that_are_added_are_read(tmp_path: Path, topic: Topic, spark:
     folder = make_project(tmp_path, topic)
     first, second, third = world.events(0, 50), world.events(50, 90), world.events(90, 130)
     topic.send(first)
-    running = Running(folder, "spark")
-    wait_for(folder, 50)
-    topic.grow(3)
-    topic.send(second, 0)
-    Topic(topic.address, name=topic.name).send(third, 2)  # a producer that knows of the new partitions
-    wait_for(folder, 130)
-    running.stop()
+    with Running(folder, "spark") as running:
+        wait_for(folder, 50)
+        topic.grow(3)
+        topic.send(second, 0)
+        Topic(topic.address, name=topic.name).send(third, 2)  # a producer that knows of the new partitions
+        wait_for(folder, 130)
+        running.stop()
     run(folder)
     assert_sound(folder, first + second + third)
 
@@ -101,12 +101,12 @@ def test_foreign_members_of_the_group_change_nothing(tmp_path: Path, topic: Topi
     foreign.subscribe([topic.name])
     topic.send(world.events(0, 100))
     foreign.poll(10)
-    running = Running(folder, "spark")
-    wait_for(folder, 100)
-    foreign.close()
-    topic.send(world.events(100, 200))
-    wait_for(folder, 200)
-    running.stop()
+    with Running(folder, "spark") as running:
+        wait_for(folder, 100)
+        foreign.close()
+        topic.send(world.events(100, 200))
+        wait_for(folder, 200)
+        running.stop()
     run(folder)
     assert_sound(folder, world.events(0, 200))
 
@@ -146,21 +146,23 @@ def test_records_lost_between_the_plan_and_the_reading(
     topic.send(world.events(0, 50))
     run(folder, 100)
     topic.send(world.events(50, 100))
-    spark.plant("refine", "slow")
-    running = Running(folder, "spark", batch_rows=100)
-    wait_until(lambda: spark.left == [])
-    topic.truncate({0: 70})
-    if on_data_loss == "stop":
-        wait_until(lambda: not running.goes_on)
-        with pytest.raises(SourceLost, match=r"0/50\.\.70"):
+    spark.clear()
+    spark.plant("refine", "hold")
+    with Running(folder, "spark", batch_rows=100) as running:
+        wait_until(lambda: spark.calls("refine") > 0)
+        topic.truncate({0: 70})
+        spark.clear()
+        if on_data_loss == "stop":
+            wait_until(lambda: not running.goes_on)
+            with pytest.raises(SourceLost, match=r"0/50\.\.70"):
+                running.stop()
+            assert_sound(folder, world.events(0, 50))
+        else:
+            wait_for(folder, 80)
             running.stop()
-        assert_sound(folder, world.events(0, 50))
-    else:
-        wait_for(folder, 80)
-        running.stop()
-        run(folder)
-        assert_sound(folder, world.events(0, 50) + world.events(70, 100))
-        assert losses(folder) == ["1/0/50..70"]
+            run(folder)
+            assert_sound(folder, world.events(0, 50) + world.events(70, 100))
+            assert losses(folder) == ["1/0/50..70"]
 
 
 def test_a_loss_that_the_next_plan_does_not_meet_ends_the_run(
@@ -205,13 +207,15 @@ def test_a_topic_made_anew_between_the_plan_and_the_reading(tmp_path: Path, topi
     topic.send(world.events(0, 50))
     run(folder, 100)
     topic.send(world.events(50, 100))
-    spark.plant("refine", "slow")
-    running = Running(folder, "spark", batch_rows=100)
-    wait_until(lambda: spark.left == [])
-    topic.delete()
-    remake(topic)
-    topic.send(world.events(100, 250))
-    wait_until(lambda: not running.goes_on)
-    with pytest.raises(SourceLost):
-        running.stop()
+    spark.clear()
+    spark.plant("refine", "hold")
+    with Running(folder, "spark", batch_rows=100) as running:
+        wait_until(lambda: spark.calls("refine") > 0)
+        topic.delete()
+        remake(topic)
+        topic.send(world.events(100, 250))
+        spark.clear()
+        wait_until(lambda: not running.goes_on)
+        with pytest.raises(SourceLost):
+            running.stop()
     assert_sound(folder, world.events(0, 50))

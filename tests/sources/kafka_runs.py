@@ -55,7 +55,7 @@ def losses(folder: Path) -> list[str]:
 
 
 class Running:
-    """A run without end in a thread; `stop` ends it and raises what it raised."""
+    """A run without end in a thread; `stop` ends it and raises what it raised. It does not outlive its `with`."""
 
     def __init__(self, folder: Path, engine: str = "embedded", **options: Any) -> None:
         self._stop = threading.Event()
@@ -63,6 +63,13 @@ class Running:
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, args=(folder, engine, options), daemon=True)
         self._thread.start()
+
+    def __enter__(self) -> Running:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(60)
 
     @property
     def goes_on(self) -> bool:
