@@ -34,7 +34,7 @@ ROWS = 50
 SEND_SECONDS = 0.04
 BACK_SECONDS_MAX = 180.0
 """How long what came meanwhile may take, on a busy machine."""
-AWAY_SECONDS = 1.0
+AWAY_SECONDS = 0.3
 HELD_UP_SECONDS = {"pause": 3.0, "hang": 12.0}
 """Longer than a plan waits in silence (`KAFKA_SILENCE_SECONDS`), and than a question does (`KAFKA_REQUEST_SECONDS`)."""
 ENDS = ("kill", "stop", "pause", "hang") if IS_FULL else ("kill", "stop", "pause")

@@ -37,11 +37,14 @@ KAFKA_SETTINGS = {
     "num.partitions": "4",
     "message.max.bytes": "20971520",
     "replica.fetch.max.bytes": "20971520",
+    "broker.session.timeout.ms": "2000",
+    "broker.heartbeat.interval.ms": "400",
     "log.cleaner.backoff.ms": "200",
     "log.retention.check.interval.ms": "1000",
     "auto.create.topics.enable": "false",
 }
-"""One node that is broker and controller. Cleaning and retention look often: tests wait for them."""
+"""One node that is broker and controller. Cleaning and retention look often: tests wait for them. A broker that was
+killed may come back once its session is over."""
 
 
 class Server(ABC):
