@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.engines.contract import PlacedKeys, Verdict
+from penstock.engines.spark.deriving import dealt
 from penstock.engines.spark.session import parse_options
 from penstock.engines.spark.shares import PackedKeys, PackedVerdict, together
 from penstock.errors import UsageError
@@ -101,3 +103,12 @@ def test_spark_options_are_name_and_value() -> None:
     for wrong in ("spark.a", "a=1", "spark.a=1,b=2"):
         with pytest.raises(UsageError, match="is not a Spark setting"):
             parse_options(wrong)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 20])
+def test_each_file_of_bronze_is_in_one_share(count: int) -> None:
+    files: Any = [f"file {number}" for number in range(7)]
+    shares = dealt(files, count)
+    assert sorted(file for share in shares for file in share) == sorted(files)
+    assert all(shares)
+    assert len(shares) == min(count, 7)

@@ -293,6 +293,18 @@ def test_a_drain_is_finished_with_the_windows_of_its_own_contract(folder: Path) 
     assert clean(folder)
 
 
+def test_a_batch_is_finished_with_its_own_columns_and_read_by_new_gold(folder: Path) -> None:
+    drop(folder, "1.ndjson", tick(0, 5), tick(1, -1), tick(150, 4))
+    with pytest.raises(RuntimeError):
+        penstock.open(folder).run(once=True, after_step=crash_after("rejects", 1))
+    declare(folder, "instruments.currency}\n", "instruments.currency}\n    size: {type: int64}\n")
+    declare(folder, "gold:\n", "gold:\n  sizes:\n    window: 1 minute\n    measures: {n: count(), total: sum(size)}\n")
+    penstock.open(folder).run_once()
+    rows = penstock.open(folder).sql("select n, total from gold.sizes order by window_start").to_pylist()
+    assert rows == [{"n": 1, "total": None}, {"n": 1, "total": None}]
+    assert clean(folder)
+
+
 def random_ticks(folder: Path, count: int = 400) -> None:
     """Ticks over an hour, in an order that makes most of them late."""
     lines = [tick((at * 1_117) % 3_600, 1 + (at * 7) % 13, "ABC"[at % 3]) for at in range(count)]

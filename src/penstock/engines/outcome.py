@@ -234,6 +234,15 @@ def recount(records: int, events: int, skipped: int, silver: pa.Table, rejects: 
     )
 
 
+def widened(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Silver rows with the columns of `schema` that a later contract added, which are null: a batch is finished with
+    the contract of its pins, and read by the gold tables of today."""
+    for field in schema:
+        if field.name not in rows.schema.names:
+            rows = rows.append_column(field, pa.nulls(rows.num_rows, field.type))
+    return rows
+
+
 def as_bronze(records: pa.Table, incarnation: int, now: int) -> pa.Table:
     """Records as a source gives them, as bronze columns; what has no time of ingestion gets `now` (microseconds)."""
     ingested = records["ingested_at"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from penstock.engines.outcome import Events, as_bronze, numbered, refuse_stopped
+from penstock.engines.outcome import Events, as_bronze, numbered, refuse_stopped, widened
 from penstock.lake.schema import align
 from penstock.limits import BATCH_SECONDS_TARGET
 from penstock.model.columns import BATCH, PLACE
@@ -132,7 +132,7 @@ class EmbeddedSettled:
         return write(self._job.rejects, self._outcome.rejects)
 
     def windows(self, plan: GoldPlan) -> pa.Table:
-        return self._engine.query(plan.rows_sql, {"rows": self._outcome.silver})
+        return self._engine.query(plan.rows_sql, {"rows": widened(self._outcome.silver, self._job.silver.schema)})
 
 
 def write(table: Table, rows: pa.Table) -> list[DataFile]:

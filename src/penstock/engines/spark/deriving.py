@@ -71,8 +71,7 @@ class SparkDeriver:
             return self.without_records(batch)
         # Only statistics travel: the file's own are a row of a large table.
         files = [replace(file, _source=file.statistics, _index=0) for file in files]
-        dealt = [tuple(files[start :: self.shares]) for start in range(self.shares)]
-        return SparkWork(self, batch, [BronzeShare(batch, share) for share in dealt if share])
+        return SparkWork(self, batch, [BronzeShare(batch, share) for share in dealt(files, self.shares)])
 
     def without_records(self, batch: int) -> EmbeddedWork:
         return EmbeddedWork(self.engine, self.job, batch, self.job.bronze.schema.empty_table())
@@ -86,6 +85,11 @@ class SparkDeriver:
                 _, oldest = self._pinned.pop(next(iter(self._pinned)))
                 oldest.unpersist()
         return Stage(self._setup, self._pinned[id(plan)][1])
+
+
+def dealt(files: Sequence[DataFile], count: int) -> list[tuple[DataFile, ...]]:
+    """The files in at most `count` shares, each in one of them."""
+    return [tuple(files[start::count]) for start in range(min(count, len(files)))]
 
 
 def _refuse_unreachable(session: Session, job: Job) -> None:

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from penstock.engines.embedded.engine import EmbeddedEngine
-from penstock.engines.outcome import Events, as_bronze, numbered
+from penstock.engines.outcome import Events, as_bronze, numbered, widened
 from penstock.engines.spark.shares import PackedKeys, Part, SettledPart, SourceShare, VerdictShare
 from penstock.engines.version import refine_version
 from penstock.errors import PenstockError, StorageError
@@ -35,7 +36,6 @@ from penstock.sources.opening import open_source
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from pathlib import Path
 
     from pyspark.core.broadcast import Broadcast
 
@@ -45,6 +45,10 @@ if TYPE_CHECKING:
     from penstock.lake.layout import TableSpec
     from penstock.plan.nouns import Plan
     from penstock.sources.contract import Source
+
+
+CACHED = ("events", "records")
+"""Files that one part of a batch has between the stages."""
 
 
 class Stage:
@@ -178,7 +182,8 @@ class Room:
         outcome = events.settle(share.batch, verdict, contract=share.contract, silver_columns=columns)
         windows = {}
         if outcome.silver.num_rows:
-            windows = {name: self._engine.query(sql, {"rows": outcome.silver}) for name, sql in setup.windows}
+            rows = widened(outcome.silver, setup.silver.schema)
+            windows = {name: self._engine.query(sql, {"rows": rows}) for name, sql in setup.windows}
         return SettledPart(
             silver=self._write(setup.silver, outcome.silver),
             rejects=self._write(setup.rejects, outcome.rejects),
@@ -197,22 +202,32 @@ class Room:
     def _keep(self, events: Events, batch: int) -> str | None:
         """Put the events where the second stage finds them, in whichever process of this machine it runs. None where
         the disk does not take them: then they are derived again."""
-        path = self._scratch / f"{batch}-{os.urandom(8).hex()}.arrow"
+        self._forget_before(batch - 1)
+        path = self._scratch / f"{self._setup.name}-{batch}-{os.urandom(8).hex()}.arrow"
         refined = events.refined.combine_chunks()
         try:
-            for name, table in (("events", refined), ("records", events.records.combine_chunks())):
+            for name, table in zip(CACHED, (refined, events.records.combine_chunks()), strict=True):
                 with pa.OSFile(f"{path}.{name}", "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
                     writer.write_table(table)
         except OSError:
+            for name in CACHED:
+                Path(f"{path}.{name}").unlink(missing_ok=True)
             return None
         return str(path)
+
+    def _forget_before(self, batch: int) -> None:
+        """Delete what this process kept for batches before `batch`, which have been settled: the second stage may have
+        run on another machine, or not at all."""
+        for path in self._scratch.glob(f"{self._setup.name}-*.arrow.*"):
+            if int(path.name.split("-")[1]) < batch:
+                path.unlink(missing_ok=True)
 
     def _recall(self, part: Part) -> Events | None:
         """What the first stage left on this machine, if it is there."""
         if part.cache is None:
             return None
         try:
-            refined, records = (_mapped(f"{part.cache}.{name}") for name in ("events", "records"))
+            refined, records = (_mapped(f"{part.cache}.{name}") for name in CACHED)
         except (OSError, pa.ArrowInvalid):
             return None
         return Events(records, refined)
