@@ -195,6 +195,13 @@ def test_an_unknown_pipeline_names_the_nearest(shop, call):
         assert "Did you mean ticks?" in err
 
 
+@pytest.mark.parametrize("flag", [["--master", "yarn"], ["--conf", "spark.executor.memory=2g"]])
+def test_what_is_for_spark_is_refused_without_it(shop, call, flag):
+    code, _, err = call(shop, "run", "--once", *flag)
+    assert code == 2
+    assert "Add --engine spark" in err
+
+
 def test_run_logs_json_lines_off_a_terminal(shop, call):
     call(shop, "simulate", "--events", "500")
     code, out, err = call(shop, "run", "--once", "--json")

@@ -6,12 +6,13 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pytest
 
 from penstock.engines.spark.worker import Room
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import pytest
 
 
 def room_of(pipeline: str, folder: Path) -> Any:

@@ -15,7 +15,7 @@ from penstock.cli.output import duration, note, print_json, print_table
 from penstock.cli.progress import Counter
 from penstock.cli.session import Session, json_option, pass_session
 from penstock.cli.signals import stop_on_signals
-from penstock.errors import PenstockError
+from penstock.errors import PenstockError, UsageError
 from penstock.ops.running import severity
 from penstock.settings import BY_NAME
 
@@ -62,8 +62,7 @@ def command(
       penstock -C shop run ticks --batch-rows 500000
       penstock -C shop run --once --engine spark --master "local[4]"
     """
-    given = {"engine": engine, "spark_master": master, "spark_options": ",".join(conf) or None}
-    project = session.with_settings({name: value for name, value in given.items() if value is not None}).project()
+    project = _with_engine(session, engine, master, conf).project()
     stop = threading.Event()
     with _Follower() as (progress, tell), stop_on_signals(stop, tell):
         outcome = project.run_outcome(
@@ -78,6 +77,20 @@ def command(
         )
     _print(outcome, as_json)
     return _exit_code(outcome)
+
+
+def _with_engine(session: Session, engine: str | None, master: str | None, conf: tuple[str, ...]) -> Session:
+    """The same call with what was said about the engine; `conf` adds to what penstock.yaml says, and goes before it."""
+    given = {"engine": engine, "spark_master": master}
+    session = session.with_settings({name: value for name, value in given.items() if value is not None})
+    if master is None and not conf:
+        return session
+    settings = session.project().settings
+    if settings.engine != "spark":
+        raise UsageError(
+            "--master and --conf are for the Spark engine, and this run has another one", hint="Add --engine spark."
+        )
+    return session.with_settings({"spark_options": ",".join(filter(None, (settings.spark_options, *conf)))})
 
 
 class _Follower:

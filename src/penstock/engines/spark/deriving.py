@@ -122,7 +122,7 @@ def _setup(session: Session, job: Job) -> Setup:
         rejects=job.rejects.spec,
         silver=job.silver.spec,
         windows=tuple((plan.name, plan.rows_sql) for plan in job.golds),
-        memory_bytes=max(SPARK_WORKER_BYTES_MIN, job.settings.memory_bytes // session.cores_per_executor),
+        memory_bytes=max(SPARK_WORKER_BYTES_MIN, job.settings.memory_bytes // session.parallelism),
         piece_bytes=2 * job.settings.batch_bytes_max // session.parallelism,
     )
 

@@ -71,22 +71,21 @@ class Session:
         _require_java()
         descriptor, name = tempfile.mkstemp(prefix="penstock-spark-", suffix=".log")
         self._log = Path(name)
-        with _errors_go_to(descriptor):
-            self._context = _context(master, options, threads)
+        try:
+            with _errors_go_to(descriptor):
+                self._context = _context(master, options, threads)
+        except UsageError as error:
+            raise UsageError(error.message, hint=f"{error.hint} {name} has what Java said.") from error
 
     @property
     def parallelism(self) -> int:
-        """How many shares are worked on at once: the cores of all executors."""
-        return max(1, int(self._context.defaultParallelism))
+        """How many shares are worked on at once: the cores of all executors.
 
-    @property
-    def cores_per_executor(self) -> int:
-        """How many shares share the memory of one executor."""
-        if self.is_local:
-            return self.parallelism
-        told = self._context.getConf().get("spark.executor.cores")
-        executors = int(self._context._jsc.sc().getExecutorMemoryStatus().size()) - 1  # the driver is among them
-        return int(told) if told else max(1, self.parallelism // max(1, executors))
+        Raises:
+            EngineFailed: Java does not answer.
+        """
+        with self._explaining("Spark does not answer"):
+            return max(1, int(self._context.defaultParallelism))
 
     @property
     def is_local(self) -> bool:
@@ -94,8 +93,13 @@ class Session:
         return str(self._context.master).startswith("local")
 
     def broadcast(self, value: object) -> Broadcast[Any]:
-        """A value that each worker loads once."""
-        return self._context.broadcast(value)
+        """A value that each worker loads once.
+
+        Raises:
+            EngineFailed: Java does not answer.
+        """
+        with self._explaining("Spark does not take a value"):
+            return self._context.broadcast(value)
 
     def run(self, stage: Callable[[Iterable[Any]], Iterable[Any]], shares: Sequence[object]) -> list[Any]:
         """What `stage` gives for each share, in their order; each share is a task of its own.
@@ -104,22 +108,24 @@ class Session:
             PenstockError: what a worker returned instead of a result.
             EngineFailed: Spark gave up on a task; with what it says of the last attempt.
         """
-        try:
+        with self._explaining("Spark gave up on a task"):
             results = self._context.parallelize(shares, len(shares)).mapPartitions(stage).collect()
-        except Exception as error:  # of py4j and pyspark, which have no common type
-            self._failed = True
-            raise self._explained(error) from error
         for result in results:
             if isinstance(result, PenstockError):
                 raise result
         return results
 
-    def _explained(self, error: Exception) -> EngineFailed:
-        where = "Spark's own log" if self._log is None else f"Spark's log, {self._log},"
-        return EngineFailed(
-            f"Spark gave up on a task: {_reason(error)}",
-            hint=f"Run again: what was acknowledged is in bronze. {where} tells more.",
-        )
+    @contextmanager
+    def _explaining(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # of py4j and pyspark, which have no common type
+            self._failed = True
+            where = "Spark's own log" if self._log is None else f"Spark's log, {self._log},"
+            raise EngineFailed(
+                f"{what}: {_reason(error)}",
+                hint=f"Run again: what was acknowledged is in bronze. {where} tells more.",
+            ) from error
 
     def close(self) -> None:
         """The last one that is closed ends the context and with it the executors, if a session started it; Java stays
@@ -182,7 +188,13 @@ def _context(master: str | None, options: Mapping[str, str], threads: int) -> Sp
     first = SparkConf(loadDefaults=False).setAll([("spark.ui.showConsoleProgress", "false"), *options.items()])
     if not first.contains("spark.driver.memory"):
         first.set("spark.driver.memory", DRIVER_MEMORY)  # only Java's start can take it
-    SparkContext._ensure_initialized(conf=first)
+    try:
+        SparkContext._ensure_initialized(conf=first)
+    except Exception as error:  # of pyspark or of the system, which have no common type
+        raise UsageError(
+            f"Java does not start: {_reason(error)}",
+            hint="Look at `spark_options` in penstock.yaml, or --conf; Java takes `spark.driver.memory` then.",
+        ) from error
     conf = SparkConf().setAll([*options.items()])  # knows what spark-submit and spark-defaults.conf say
     chosen = master or conf.get("spark.master") or f"local[{threads}]"
     local = re.fullmatch(r"local(?:\[(\d+|\*)(?:,\s*(\d+))?\])?", chosen)
