@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -227,6 +228,33 @@ def test_a_broken_reference_keeps_the_last_good_version(folder: Path) -> None:
     assert any("instruments" in report for report in summary.reports)
     assert penstock.open(folder).sql("select distinct currency from silver.ticks").to_pylist() == [{"currency": "USD"}]
     assert clean(folder)
+
+
+def test_a_run_without_an_end_tells_at_once_what_it_goes_on_with(folder: Path) -> None:
+    drop(folder, "1.ndjson", tick(0, 5))
+    penstock.open(folder).run_once()
+    (folder / "instruments.csv").write_text("id,currency\nA,USD\nA,EUR\n")
+    drop(folder, "2.ndjson", tick(1, 5))
+    stop, told = threading.Event(), []
+
+    def tell(sentence: str) -> None:
+        told.append(sentence)
+        stop.set()
+
+    [summary] = penstock.open(folder).run(stop=stop, tell=tell)
+    assert "version 1 stays in use" in told[0]
+    assert told == [f"ticks: {report}" for report in summary.reports]
+
+
+def test_a_run_that_fails_tells_what_it_would_have_summed_up(folder: Path) -> None:
+    drop(folder, "1.ndjson", tick(0, 5))
+    penstock.open(folder).run_once()
+    (folder / "instruments.csv").write_text("id,currency\nA,USD\nA,EUR\n")
+    drop(folder, "2.ndjson", tick(1, 5))
+    told: list[str] = []
+    with pytest.raises(RuntimeError):
+        penstock.open(folder).run(once=True, tell=told.append, after_step=crash_after("bronze", 3))
+    assert any("version 1 stays in use" in sentence for sentence in told)
 
 
 def test_a_broken_first_reference_stops_before_anything_is_read(folder: Path) -> None:

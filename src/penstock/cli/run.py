@@ -75,7 +75,7 @@ def command(
             progress=progress,
             tell=tell,
         )
-    _print(outcome, as_json)
+    _print(outcome, as_json, reports_too=once)
     return _exit_code(outcome)
 
 
@@ -124,7 +124,8 @@ class _Follower:
         )
 
 
-def _print(outcome: RunOutcome, as_json: bool) -> None:
+def _print(outcome: RunOutcome, as_json: bool, *, reports_too: bool) -> None:
+    """What came of a run; `reports_too` unless its reports were told when they came."""
     for name, error in outcome.failures.items():
         if len(outcome.failures) + len(outcome.summaries) > 1:
             note(f"pipeline {name}:")
@@ -137,7 +138,7 @@ def _print(outcome: RunOutcome, as_json: bool) -> None:
         print_json({summary.pipeline: _as_json(summary) for summary in summaries})
         return
     for summary in summaries:
-        for line in summary.reports:
+        for line in summary.reports if reports_too else ():
             note(f"{summary.pipeline}: {line}")
     if summaries:
         print_table(HEADERS, [_row(summary) for summary in summaries], HEADERS[1:])

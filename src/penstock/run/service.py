@@ -22,6 +22,7 @@ from penstock.run.opening import Opened, open_pipeline
 from penstock.run.patience import Patience, Stopped
 from penstock.run.polling import BatchSize, Poller
 from penstock.run.protocol import Batch
+from penstock.run.reports import Reports
 from penstock.run.restart import catch_up
 from penstock.run.upkeep import Upkeep
 
@@ -47,20 +48,24 @@ def run_pipeline(
     SourceLost, TransientError (with `once`), RuleStopped, StorageError, Fenced, LakeCorrupt while running; whatever is
     raised, the next start continues from the tables.
     """
-    reports: list[str] = []
+    reports = Reports(context.tell, at_once=not options.once)
     started = context.clock.monotonic()
     patience = Patience(context.clock, stop, context.tell, once=options.once)
-    with context.lake.lock(context.pipeline.name):
-        try:
-            opened = open_pipeline(context, options, reports.append, patience)
-        except Stopped:
-            seconds = context.clock.monotonic() - started
-            return RunSummary(context.pipeline.name, 0, BatchCounts(), seconds, tuple(reports))
-        try:
-            with opened.protocol.tables.owned():
-                return _Loop(context, options, stop, progress, opened, reports, patience).run()
-        finally:
-            opened.source.close()
+    try:
+        with context.lake.lock(context.pipeline.name):
+            try:
+                opened = open_pipeline(context, options, reports.add, patience)
+            except Stopped:
+                seconds = context.clock.monotonic() - started
+                return RunSummary(context.pipeline.name, 0, BatchCounts(), seconds, reports.kept())
+            try:
+                with opened.protocol.tables.owned():
+                    return _Loop(context, options, stop, progress, opened, reports, patience).run()
+            finally:
+                opened.source.close()
+    except BaseException:
+        reports.run_failed()
+        raise
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,7 @@ class _Loop:
         stop: threading.Event,
         progress: Callable[[BatchDone], None],
         opened: Opened,
-        reports: list[str],
+        reports: Reports,
         patience: Patience,
     ) -> None:
         self._context = context
@@ -134,7 +139,7 @@ class _Loop:
             self._batches,
             self._counts,
             seconds,
-            tuple(self._reports),
+            self._reports.kept(),
             tuple(sorted(self._step_seconds.items())),
         )
 
@@ -146,7 +151,8 @@ class _Loop:
             started = self._clock.monotonic()
             try:
                 batch = self._poller.poll(number)
-                self._reports += self._opened.source.notices()
+                for notice in self._opened.source.notices():
+                    self._reports.add(notice)
                 if batch is None and pending is None:
                     if self._options.once and self._poller.source.exhausted(self._poller.position):
                         break
@@ -228,7 +234,7 @@ class _Loop:
         self._count(batch.number, counts, seconds)
 
     def _recovered(self, number: int, counts: BatchCounts) -> None:
-        self._reports.append(f"batch {number} was finished from bronze")
+        self._reports.add(f"batch {number} was finished from bronze")
         self._count(number, counts, 0.0)
 
     def _count(self, number: int, counts: BatchCounts, seconds: float) -> None:
