@@ -16,6 +16,9 @@ import pytest
 
 import penstock
 from penstock.errors import DeclarationError, LakeCorrupt, RuleStopped, SourceLost, StorageError, UsageError
+from penstock.lake.compaction import compact
+from penstock.lake.fence import Writer
+from penstock.model.columns import nonce_txn, writer_txn
 from penstock.run.goldfiles import parted
 from penstock.sources.push import PushLogSource
 from pipelines import cases
@@ -330,6 +333,26 @@ def test_a_batch_is_finished_with_its_own_columns_and_read_by_new_gold(folder: P
     penstock.open(folder).run_once()
     rows = penstock.open(folder).sql("select n, total from gold.sizes order by window_start").to_pylist()
     assert rows == [{"n": 1, "total": None}, {"n": 1, "total": None}]
+    assert clean(folder)
+
+
+def test_provisional_rejects_are_replaced_where_upkeep_has_merged_them(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A crash between rejects and silver, and an upgrade that derives the batch differently."""
+    drop(folder, "1.ndjson", tick(0, 5), tick(1, -1))
+    drop(folder, "2.ndjson", tick(2, 5), tick(3, -1))
+    with pytest.raises(RuntimeError):
+        penstock.open(folder).run(once=True, batch_rows=2, after_step=crash_after("rejects", 2))
+    lake = penstock.open(folder).lake
+    rejects = lake.table("rejects/ticks")
+    assert rejects is not None
+    owner = Writer("ticks", rejects.txn(writer_txn("ticks")) or 0, rejects.txn(nonce_txn("ticks")) or 0)
+    assert compact(rejects, owner) is not None
+    monkeypatch.setattr("penstock.run.protocol.same_rows", lambda *_: False)
+    penstock.open(folder).run_once()
+    rows = penstock.open(folder).sql("select _batch, count(*) as n from rejects.ticks group by 1 order by 1")
+    assert rows.to_pylist() == [{"_batch": 1, "n": 1}, {"_batch": 2, "n": 1}]
     assert clean(folder)
 
 

@@ -15,9 +15,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+import pyarrow.compute as pc
+
 from penstock.errors import check
+from penstock.lake.datafile import overlaps
+from penstock.lake.reading import Condition
 from penstock.model.batch import BatchCounts, LedgerRow, Pins
 from penstock.model.columns import (
+    BATCH,
     batch_txn,
     contract_pin,
     fingerprint_txn,
@@ -235,7 +240,10 @@ class BatchProtocol:
         if (table.txn(batch_txn(self._pipeline)) or 0) >= number:
             if same_rows(table.batch(number), table.batch(number, files), table.schema):
                 return
-            batch, remove = None, self.tables.files_of_batch(table, number)
+            batch, remove = None, [file for file in table.files() if overlaps(file, BATCH, number, number)]
+            # Upkeep may have merged the provisional file with those of earlier batches.
+            for rows in table.read(files=remove, condition=Condition((BATCH,), pc.field(BATCH) < number)):
+                files = files + table.write(rows)
         elif not files:
             return
         txns = self._pin_txns(pins)

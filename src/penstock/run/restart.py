@@ -5,6 +5,7 @@ There is no other recovery. See `protocol.py` for the steps, which are the same 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from penstock.engines.outcome import recount
@@ -66,7 +67,8 @@ def catch_up(
         journal = Journal(clock, recovered=True)
         batch = batch_from_bronze(tables, protocol.deriver, number)
         provisional = tables.pins(tables.rejects) if tables.batch_of(tables.rejects) >= number else None
-        batch_pins = provisional or pins()
+        # What it was refined by is what runs now, whatever made the provisional rejects.
+        batch_pins = pins() if provisional is None else replace(provisional, refine=pins().refine)
         refined = protocol.refine(batch, batch_pins, journal)
         found = protocol.absorb(batch, refined, batch_pins, journal)
         counts = protocol.aggregate(batch, found.windows, found.counts, found.event_time_max, batch_pins, journal)

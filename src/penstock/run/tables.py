@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from penstock.errors import LakeCorrupt, SourceLost
 from penstock.model.batch import Pins
 from penstock.model.columns import (
-    BATCH,
     batch_txn,
     contract_pin,
     fingerprint_txn,
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from penstock.lake.contracts import Contracts
     from penstock.lake.fence import Writer
     from penstock.lake.ledger import Ledger
-    from penstock.lake.table import DataFile, Table
+    from penstock.lake.table import Table
 
 
 @dataclass(frozen=True)
@@ -104,10 +103,6 @@ class PipelineTables:
                 start = entry.txns.get(start_txn(self.pipeline, *place), before.get(name, 0))
                 found.append(Range(*place, start, end))
         return tuple(sorted(found))
-
-    def files_of_batch(self, table: Table, batch: int) -> list[DataFile]:
-        """The files that hold rows of this batch only."""
-        return [file for file in table.files() if file.stats.get(BATCH) == (batch, batch)]
 
     def versions(self, batch: int, known: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
         """Per table the version whose log entry committed `batch`, or its last one below it."""
