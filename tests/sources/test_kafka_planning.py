@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import gc
 from collections import deque
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from penstock import limits
 from penstock.declare import load_pipeline
+from penstock.errors import TransientError
 from penstock.model.kafka import KafkaCluster, KafkaSecurity, Secret
+from penstock.model.position import Range
 from penstock.sources.contract import RECORD_SCHEMA, TOO_LARGE, Bounds
 from penstock.sources.kafka import _choose, _end_of
 from penstock.sources.kafka_ahead import Buffer, Piece
 from penstock.sources.kafka_client import Cluster
 from penstock.sources.kafka_offsets import Allotment
+from penstock.sources.kafka_ranges import read_pieces
 from penstock.sources.kafka_records import records_of, runs_of
 
 HUGE = 1 << 40
@@ -85,6 +90,42 @@ class Message:
 
     def __getattr__(self, name: str) -> Any:
         return lambda: self._given.get(name)
+
+
+class Error:
+    def __init__(self, code: int) -> None:
+        self._code = code
+
+    def code(self) -> int:
+        return self._code
+
+    def str(self) -> str:
+        return "told"
+
+
+class Steps:
+    """A cluster and its consumer: what each `consume` gives."""
+
+    def __init__(self, *steps: list[Message]) -> None:
+        self._steps = list(steps)
+        self.module = SimpleNamespace(
+            Message=Kind(), KafkaError=KafkaError, KafkaException=KafkaException, TopicPartition=TopicPartition
+        )
+
+    def consumer(self) -> Steps:
+        return self
+
+    def failure(self, error: Error, doing: str) -> TransientError:
+        return TransientError(f"{doing}: {error.str()}")
+
+    def consume(self, most: int, seconds: float) -> list[Message]:
+        return self._steps.pop(0)
+
+    def assign(self, places: list[Any]) -> None: ...
+
+    def pause(self, places: list[Any]) -> None: ...
+
+    def close(self) -> None: ...
 
 
 class Kind:
@@ -180,3 +221,27 @@ def test_messages_do_not_drive_the_collector_of_cycles(tmp_path: Any, before: in
         assert gc.get_threshold() == (after, *found[1:])
     finally:
         gc.set_threshold(*found)
+
+
+def span(offsets: range) -> list[Message]:
+    return [message(offset, value=b"v") for offset in offsets]
+
+
+def offsets_of(cluster: Any, end: int) -> list[int]:
+    spans = [Range(1, 0, 0, end)]
+    pieces = read_pieces(cluster, "t", spans, rows=1_000, size=HUGE, record_bytes_max=100)
+    return [offset for piece in pieces for offset in piece["offset"].to_pylist()]
+
+
+@pytest.mark.parametrize("code", [KafkaError._BAD_MSG, KafkaError._NOT_IMPLEMENTED])
+def test_damage_within_a_range_is_told_even_where_its_step_reaches_the_end(code: int) -> None:
+    damage = message(100, error=Error(code))
+    with pytest.raises(TransientError, match=r"reading t/0 from 100"):
+        offsets_of(Steps([*span(range(100)), damage, *span(range(200, 251))]), 220)
+
+
+def test_damage_behind_a_range_does_not_make_it_unreadable() -> None:
+    damage = message(220, error=Error(KafkaError._BAD_MSG))
+    assert offsets_of(Steps([*span(range(220)), damage, *span(range(300, 310))]), 220) == list(range(220))
+    # The last records of the range are compacted away: only the damage tells that nothing more comes.
+    assert offsets_of(Steps([*span(range(210)), damage]), 220) == list(range(210))

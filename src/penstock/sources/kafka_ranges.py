@@ -58,6 +58,9 @@ class _Reading:
         self._next = {number: span.start for number, span in spans.items()}
         self._consumer = cluster.consumer()
         self._step = 100
+        kafka = cluster.module.KafkaError
+        self._end_code = kafka._PARTITION_EOF
+        self._lost_codes = (kafka._AUTO_OFFSET_RESET, kafka.OFFSET_OUT_OF_RANGE)
 
     def tables(self) -> Iterator[pa.Table]:
         module = self._cluster.module
@@ -93,6 +96,12 @@ class _Reading:
 
     def _records(self, messages: list[Any]) -> Iterator[tuple[pa.Table, Any]]:
         """The messages' records that the ranges hold, a table per run of one partition."""
+        errors = [one for one in messages if one.error() is not None]
+        broken = next((one for one in errors if self._breaks(one)), None)
+        if broken is not None:
+            # Nothing of this step counts: what follows a failure in it might have left something out.
+            place = f"{self._topic}/{broken.partition()}"
+            raise self._cluster.failure(broken.error(), f"reading {place} from {broken.offset()}")
         sound = [one for one in messages if one.error() is None]
         if sound:
             table, sizes = records_of(sound, self._cluster.module.Message, self._record_bytes_max)
@@ -107,9 +116,8 @@ class _Reading:
                 if first < last:
                     yield table.slice(start + first, last - first), sizes[start + first : start + last]
                 self._reach(number, int(offsets[end - 1]) + 1)
-        for one in messages:
-            if one.error() is not None:
-                self._heed(one)
+        for one in errors:
+            self._heed(one)
 
     def _reach(self, partition: int, offset: int) -> None:
         if offset >= self._spans[partition].end:
@@ -119,17 +127,23 @@ class _Reading:
         else:
             self._next[partition] = max(offset, self._next[partition])
 
+    def _breaks(self, told: Any) -> bool:
+        """Whether an error is about a range and not understood: records of it may be missing from what comes next."""
+        partition = told.partition()
+        if partition not in self._next or told.error().code() in (self._end_code, *self._lost_codes):
+            return False
+        return bool(told.offset() < self._spans[partition].end)
+
     def _heed(self, told: Any) -> None:
-        kafka, partition, code = self._cluster.module.KafkaError, told.partition(), told.error().code()
+        partition = told.partition()
         if partition not in self._next:
             if partition not in self._spans:
                 self._cluster.note(told.error())
-        elif code == kafka._PARTITION_EOF:
-            self._reach(partition, told.offset())
-        elif code in (kafka._AUTO_OFFSET_RESET, kafka.OFFSET_OUT_OF_RANGE):
+        elif told.error().code() in self._lost_codes:
             self._lost(partition)
         else:
-            raise self._cluster.failure(told.error(), f"reading {self._topic}/{partition} from {told.offset()}")
+            # The partition's end, or damage behind the range: either way there is nothing more before it.
+            self._reach(partition, told.offset())
 
     def _lost(self, partition: int) -> None:
         at, end = self._next[partition], self._spans[partition].end
