@@ -17,7 +17,7 @@ from penstock.declare import load_pipeline
 from penstock.errors import TransientError
 from penstock.model.kafka import KafkaCluster, KafkaSecurity, Secret
 from penstock.model.position import Range
-from penstock.sources.contract import RECORD_SCHEMA, TOO_LARGE, Bounds
+from penstock.sources.contract import RECORD_SCHEMA, TOO_LARGE, UNREADABLE_HEADERS, Bounds
 from penstock.sources.kafka import _choose, _end_of
 from penstock.sources.kafka_ahead import Buffer, Piece
 from penstock.sources.kafka_client import Cluster
@@ -171,6 +171,34 @@ def test_a_large_record_is_known_by_its_length() -> None:
     assert rows[1]["key"] == b"k"
     assert rows[1]["headers"][0]["key"] == TOO_LARGE
     assert b'"bytes":101' in rows[1]["headers"][0]["value"]
+
+
+def test_headers_that_the_client_cannot_read_are_told_in_their_place() -> None:
+    asked = []
+
+    class Latin:
+        def headers(self, one: Message) -> Any:
+            asked.append(one.offset())
+            if one.offset() in (1, 2):
+                fault = UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
+                raise SystemError("<method 'headers'> returned a result with an exception set") from fault
+            return [("h", b"1")]
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(Kind(), name)
+
+    messages = [message(offset, value=b"v") for offset in range(4)]
+    table, sizes = records_of(messages, Latin(), 100)
+    table.validate(full=True)
+    assert [[one["key"] for one in row] for row in table["headers"].to_pylist()] == [
+        ["h"],
+        [UNREADABLE_HEADERS],
+        [UNREADABLE_HEADERS],
+        ["h"],
+    ]
+    assert table["value"].to_pylist() == [b"v"] * 4
+    assert asked == [0, 1, 2, 3]
+    assert sizes[1] == len(b"v") + len(UNREADABLE_HEADERS) + len(table["headers"][1].as_py()[0]["value"])
 
 
 SECRETIVE = """

@@ -32,10 +32,14 @@ RECORD_SCHEMA = pa.schema(
     ]
 )
 """Records as every source delivers them. `timestamp` is the source's own time; `ingested_at` is null where the loop
-stamps one value per batch; a record over the size limit has a null `value` and the header `TOO_LARGE`."""
+stamps one value per batch; a record over the size limit has a null `value` and the header `TOO_LARGE`,
+one whose headers cannot be read has the header `UNREADABLE_HEADERS` in their place."""
 
 TOO_LARGE = "penstock.too_large"
 """Header of a record over the size limit: ASCII text `{"bytes":N,"sha256":"HEX"}` about the bytes left out."""
+
+UNREADABLE_HEADERS = "penstock.unreadable_headers"
+"""Header of a record whose own headers the source's client cannot read, in their place; its value says why."""
 
 FILE_PATH = "file.path"
 """Header with the path of the record's file, relative to the source's folder, `/` between its parts."""

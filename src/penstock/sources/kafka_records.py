@@ -2,6 +2,7 @@
 
 Keys, values, headers (names may repeat, values may be null) and timestamps stay as they are; a message without a value
 is a record without one. One over the size limit is a record without a value, known by its length and SHA-256.
+One with a header whose name is not UTF-8 has a header that says so in the place of all of them.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from penstock.sources.contract import HEADERS_TYPE, RECORD_SCHEMA, TOO_LARGE, UTC_MICROSECONDS
+from penstock.sources.contract import HEADERS_TYPE, RECORD_SCHEMA, TOO_LARGE, UNREADABLE_HEADERS, UTC_MICROSECONDS
 from penstock.sources.framing import too_large_header
 from penstock.sources.records import record_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -35,7 +36,7 @@ def records_of(messages: Sequence[Any], message: Any, record_bytes_max: int) -> 
             pa.nulls(rows, UTC_MICROSECONDS),
             pa.array(list(map(message.key, messages)), pa.binary()),
             pa.array(list(map(message.value, messages)), pa.binary()),
-            _headers(list(map(message.headers, messages))),
+            _headers(_pairs(map(message.headers, messages))),
         ],
         schema=RECORD_SCHEMA,
     )
@@ -50,6 +51,24 @@ def _times(milliseconds: NDArray[np.int64]) -> pa.Array:
     none = (milliseconds < 0) | (milliseconds > np.iinfo(np.int64).max // 1_000)
     micros = np.where(none, 0, milliseconds) * 1_000
     return pa.array(micros, mask=none if none.any() else None).view(UTC_MICROSECONDS)
+
+
+def _pairs(found: Iterator[Any]) -> list[Any]:
+    """The headers of each message as the client gives them: pairs or None.
+
+    A name may be any bytes to Kafka, but the client knows UTF-8 only, and raises. The message is not asked again: it
+    would give a broken list.
+    """
+    pairs: list[Any] = []
+    while True:
+        try:
+            pairs.extend(found)
+        except (SystemError, UnicodeDecodeError) as error:
+            if not isinstance(error.__cause__ or error, UnicodeDecodeError):
+                raise
+            pairs.append([(UNREADABLE_HEADERS, b"a name among them is not UTF-8")])
+        else:
+            return pairs
 
 
 def _headers(found: list[Any]) -> pa.Array:
