@@ -15,9 +15,11 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from penstock import limits
 from penstock.declare import load_pipeline
 from penstock.errors import TransientError
-from penstock.model.kafka import KafkaCluster, KafkaSecurity, Secret
+from penstock.model.columns import BATCH, INDEX, OFFSET, PARTITION, SOURCE, TIMESTAMP
+from penstock.model.kafka import KafkaCluster, KafkaSecurity, RejectsTopic, Secret
 from penstock.model.position import Range
-from penstock.sources.contract import RECORD_SCHEMA, TOO_LARGE, UNREADABLE_HEADERS, Bounds
+from penstock.run.deadletters import DeadLetters
+from penstock.sources.contract import RECORD_SCHEMA, TOO_LARGE, UNREADABLE_HEADERS, UTC_MICROSECONDS, Bounds
 from penstock.sources.kafka import _choose, _end_of
 from penstock.sources.kafka_ahead import Buffer, Piece
 from penstock.sources.kafka_client import Cluster
@@ -199,6 +201,33 @@ def test_headers_that_the_client_cannot_read_are_told_in_their_place() -> None:
     assert table["value"].to_pylist() == [b"v"] * 4
     assert asked == [0, 1, 2, 3]
     assert sizes[1] == len(b"v") + len(UNREADABLE_HEADERS) + len(table["headers"][1].as_py()[0]["value"])
+
+
+FAR = 1_764_000_000_000_000
+"""Microseconds that a producer sent as milliseconds: a time in the year 57869."""
+
+
+def test_a_large_record_may_be_of_any_time() -> None:
+    table, _ = records_of([message(0, value=b"x" * 101, timestamp=(1, FAR))], Kind(), 100)
+    assert table["timestamp"].cast(pa.int64()).to_pylist() == [FAR * 1_000]
+    assert table["headers"][0].as_py()[0]["key"] == TOO_LARGE
+
+
+def test_a_reject_of_any_time_is_sent() -> None:
+    sent: list[pa.Table] = []
+    letters = DeadLetters.__new__(DeadLetters)
+    letters._declared = RejectsTopic("rejects", KafkaCluster("b:1"))
+    letters._producer = SimpleNamespace(send=sent.append)  # type: ignore[assignment]
+    letters._origin = "ticks"
+    letters._tables = SimpleNamespace(  # type: ignore[assignment]
+        pipeline="p", bronze=SimpleNamespace(read=lambda **_: iter(()))
+    )
+    row = {SOURCE: 1, PARTITION: 0, OFFSET: 7, INDEX: 0, BATCH: 3, "disposition": "quarantined", "value": b"v"}
+    row |= {"failed": ["malformed"], "detail": None}
+    times = pa.array([FAR * 1_000], UTC_MICROSECONDS)
+    letters._send_rows(3, pa.Table.from_pylist([row]).append_column(TIMESTAMP, times))
+    assert sent[0]["timestamp"].cast(pa.int64()).to_pylist() == [FAR * 1_000]
+    assert {"key": "penstock.place", "value": b"1/0/7"} in sent[0]["headers"][0].as_py()
 
 
 SECRETIVE = """
