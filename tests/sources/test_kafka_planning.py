@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import gc
 from collections import deque
+from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition, Uuid
 
 from penstock import limits
 from penstock.declare import load_pipeline
-from penstock.errors import TransientError
+from penstock.errors import TransientError, UsageError
 from penstock.model.columns import BATCH, INDEX, OFFSET, PARTITION, SOURCE, TIMESTAMP
 from penstock.model.kafka import KafkaCluster, KafkaSecurity, RejectsTopic, Secret
 from penstock.model.position import Range
@@ -267,6 +268,19 @@ def test_a_wrong_setting_is_told_without_its_value(tmp_path: Any) -> None:
     with pytest.raises(Exception, match=r"no\.such\.setting") as told:
         cluster.consumer()
     assert "sesame" not in str(told.value)
+
+
+def test_a_topic_without_an_id_is_refused(tmp_path: Any) -> None:
+    cluster = Cluster(KafkaCluster("b:1", KafkaSecurity()), tmp_path)
+    answer: Future[Any] = Future()
+    cluster._admin = SimpleNamespace(describe_topics=lambda *_, **__: {"t": answer})
+    answer.set_result(SimpleNamespace(topic_id=Uuid(0, 0), partitions=[]))
+    with pytest.raises(UsageError, match="no id") as told:
+        cluster.topic("t")
+    assert "Kafka 2.8 or later" in str(told.value.hint)
+    answer = Future()
+    answer.set_result(SimpleNamespace(topic_id=Uuid(0, 1), partitions=[]))
+    assert cluster.topic("t").unique_id == str(Uuid(0, 1))
 
 
 @pytest.mark.parametrize(("before", "after"), [(700, limits.KAFKA_COLLECT_OBJECTS), (0, 0), (10**6, 10**6)])

@@ -185,6 +185,7 @@ class Cluster:
         Raises:
             SourceLost: there is no such topic.
             TransientError: the brokers do not answer.
+            UsageError: they refuse, or give topics no ids.
         """
         unknown = self.module.KafkaError.UNKNOWN_TOPIC_OR_PART
         deadline = time.monotonic() + seconds
@@ -205,9 +206,15 @@ class Cluster:
     def _describe(self, name: str, seconds: float) -> TopicFacts:
         asked = self.admin.describe_topics(self.module.TopicCollection([name]), request_timeout=seconds)
         found = self.answer(asked[name], seconds)
+        unique = found.topic_id
+        if not (unique.get_most_significant_bits() or unique.get_least_significant_bits()):
+            raise UsageError(
+                f"the brokers {self.brokers} give the topic {name} no id: made anew, it would look like the same",
+                hint="Kafka 2.8 or later is needed, for topic ids.",
+            )
         replicas = [len(one.replicas) for one in found.partitions]
         partitions = tuple(sorted(one.id for one in found.partitions))
-        return TopicFacts(name, str(found.topic_id), partitions, min(replicas, default=0))
+        return TopicFacts(name, str(unique), partitions, min(replicas, default=0))
 
     def offsets(
         self,
