@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import time
 from collections import deque
 from concurrent.futures import Future
 from types import SimpleNamespace
@@ -24,7 +25,7 @@ from penstock.sources.contract import RECORD_SCHEMA, TOO_LARGE, UNREADABLE_HEADE
 from penstock.sources.kafka import _choose, _end_of
 from penstock.sources.kafka_ahead import Buffer, Piece
 from penstock.sources.kafka_client import Cluster
-from penstock.sources.kafka_offsets import Allotment
+from penstock.sources.kafka_offsets import Allotment, GroupOffsets
 from penstock.sources.kafka_ranges import read_pieces
 from penstock.sources.kafka_records import records_of, runs_of
 
@@ -87,6 +88,28 @@ def test_shares_reach_their_ends_together() -> None:
     assert sum(allotment.shares({0: 9_999}, Bounds(1_000, 50_000)).values()) == 100
 
 
+def test_the_last_offsets_of_a_burst_are_told_while_nothing_follows(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, told = [100.0], []
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    steps = Steps()
+    monkeypatch.setattr(
+        steps, "commit", lambda offsets, **_: told.append([one.offset for one in offsets]), raising=False
+    )
+    group = GroupOffsets(steps, "t", "g")  # type: ignore[arg-type]
+    group.flush()
+    group.commit({0: 5})
+    group.commit({0: 7})
+    group.flush()
+    assert told == [[5]]
+    now[0] += limits.KAFKA_GROUP_SECONDS
+    group.flush()
+    group.flush()
+    assert told == [[5], [7]]
+    group.commit({0: 9})
+    group.close()
+    assert told == [[5], [7], [9]]
+
+
 class Message:
     def __init__(self, **given: Any) -> None:
         self._given = given
@@ -115,7 +138,7 @@ class Steps:
             Message=Kind(), KafkaError=KafkaError, KafkaException=KafkaException, TopicPartition=TopicPartition
         )
 
-    def consumer(self) -> Steps:
+    def consumer(self, group: str = "") -> Steps:
         return self
 
     def failure(self, error: Error, doing: str) -> TransientError:
@@ -123,6 +146,8 @@ class Steps:
 
     def consume(self, most: int, seconds: float) -> list[Message]:
         return self._steps.pop(0)
+
+    def poll(self, seconds: float) -> None: ...
 
     def assign(self, places: list[Any]) -> None: ...
 

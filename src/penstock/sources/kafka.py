@@ -348,6 +348,7 @@ class TopicSource:
         return Backlog(records, self._allotment.bytes_of(records))
 
     def wait(self, position: Position, seconds: float) -> bool:
+        self._group.flush()
         ahead = self._ahead
         if ahead is None or any(one.head != self._start(number, position) for number, one in ahead.buffers.items()):
             if not self.exhausted(position):

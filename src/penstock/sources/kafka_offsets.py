@@ -63,11 +63,18 @@ class GroupOffsets:
     def commit(self, position: Position) -> None:
         """Tell how far the lake is, without waiting; not more often than lag tools look."""
         with self._lock:
-            if position and time.monotonic() - self._told_at >= limits.KAFKA_GROUP_SECONDS:
-                self._commit(position)
-                self._pending = {}
-            else:
-                self._pending = dict(position)
+            self._pending = dict(position)
+            self._commit_due()
+
+    def flush(self) -> None:
+        """Tell what was held back, once it is due: nothing may follow it for long."""
+        with self._lock:
+            self._commit_due()
+
+    def _commit_due(self) -> None:
+        if self._pending and time.monotonic() - self._told_at >= limits.KAFKA_GROUP_SECONDS:
+            self._commit(self._pending)
+            self._pending = {}
 
     def _commit(self, position: Position) -> None:
         module = self._cluster.module
