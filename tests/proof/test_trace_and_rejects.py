@@ -70,6 +70,22 @@ def test_silver_and_rejects_go_back_too(world: World) -> None:
     assert trace_back(world.lake, world.parse, "silver.ticks", "price > 1e9").events == ()
 
 
+def test_records_of_a_time_that_python_does_not_have_are_followed(tmp_path: Path) -> None:
+    far = 1_764_000_000_000_000_000  # in the year 57869: microseconds that were sent as milliseconds
+    made = small_world(tmp_path)
+    for name in ("bronze/ticks", "rejects/ticks"):
+        table = made.table(name)
+        rows = table.rows()
+        times = pa.array([far] * rows.num_rows, pa.int64()).cast(rows.schema.field("_timestamp").type)
+        table.replace(rows.set_column(rows.column_names.index("_timestamp"), "_timestamp", times))
+    back = trace_back(made.lake, made.parse, "rejects.ticks", "disposition = 'duplicate'")
+    assert {event.record.timestamp for event in back.events if event.record} == {far}
+    assert json.loads(json.dumps(back.as_json()))["events"][0]["row"]["_timestamp"] == far
+    forward = trace_forward(made.lake, made.parse, "ticks", back.events[0].place)
+    assert forward.record is not None
+    assert forward.record.timestamp == far
+
+
 @pytest.mark.parametrize(
     "where",
     [

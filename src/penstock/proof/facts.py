@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RecordFact:
-    """A record as bronze holds it. `file` is the path it came from, for a files source."""
+    """A record as bronze holds it. `file` is the path it came from, for a files source; `timestamp` is in microseconds
+    where Python has no such time."""
 
     place: Place
     batch: int
-    timestamp: datetime | None
+    timestamp: datetime | int | None
     ingested_at: datetime | None
     key: bytes | None
     value: bytes | None

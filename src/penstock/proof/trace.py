@@ -33,7 +33,7 @@ from penstock.proof.origins import Origins, event_of, find_owner, place_of
 from penstock.proof.recompute import Recomputation
 from penstock.proof.syntax import quote
 from penstock.proof.windows import CALENDAR, END, START, TIME, WindowSql
-from penstock.proof.witness import Witness
+from penstock.proof.witness import Witness, rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -134,9 +134,9 @@ class _Tracer:
             gold = next(one for one in pipeline.gold if one.name == name)
             windows = self._windows_back(gold, found, cut)
             batches = {event.batch for window in windows for event in window.events}
-            batches |= {row[BATCH] for row in found.to_pylist()}
+            batches |= {row[BATCH] for row in rows_of(found)}
             return Trace(pipeline.name, table, windows=windows, batches=self.origins.batches(batches))
-        rows = found.to_pylist()
+        rows = rows_of(found)
         records = self.origins.records([event_of(row) for row in rows])
         events = tuple(_event(row, records) for row in rows)
         return Trace(
@@ -148,7 +148,7 @@ class _Tracer:
         if not found.num_rows:
             return ()
         silver = self.pipeline.silver
-        rows = found.to_pylist()
+        rows = rows_of(found)
         low = min(found.column(WINDOW_START).cast(pa.int64()).to_pylist())
         high = max(found.column(WINDOW_END).cast(pa.int64()).to_pylist())
         view = self.origins.read(Kind.SILVER, silver.table, lambda file: within(file, silver.event_time, low, high))
@@ -298,7 +298,7 @@ class _Tracer:
                 {name: window[name] for name in gold.by},
                 known.get(tuple(window[key] for key in keys)),
             )
-            for window in placed.to_pylist()
+            for window in rows_of(placed)
         ]
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 import numpy as np
+import pyarrow as pa
 
 from penstock.errors import UsageError
 from penstock.limits import AUDIT_MEMORY_BYTES_MIN, GIB, MIB
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from types import TracebackType
 
-    import pyarrow as pa
     from numpy.typing import NDArray
 
     Arrays = dict[str, NDArray[Any]]
@@ -99,9 +99,8 @@ class Witness:
             return self.connection.sql(sql).to_arrow_table()
 
     def rows(self, sql: str) -> list[dict[str, Any]]:
-        """The rows of a small result. Select times as integers (`epoch_us`): Python has no year 10000."""
-        found: list[dict[str, Any]] = self.table(sql).to_pylist()
-        return found
+        """The rows of a small result; see `rows_of`."""
+        return rows_of(self.table(sql))
 
     def value(self, sql: str) -> Any:
         """The only value of a result of one row."""
@@ -131,6 +130,28 @@ class Witness:
         """DuckDB's types of Arrow columns."""
         with self.registered("shape_of_table", schema.empty_table()):
             return self.types("SELECT * FROM shape_of_table")
+
+
+def rows_of(table: pa.Table) -> list[dict[str, Any]]:
+    """The rows of a small table. A time that Python does not have, such as one of the year 10000, is an integer:
+    microseconds since the epoch."""
+    columns = [_values(column) for column in table.columns]
+    names = table.column_names
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    try:
+        return list(column.to_pylist())
+    except OverflowError:
+        return [_value(one) for one in column]
+
+
+def _value(time: pa.Scalar) -> Any:
+    try:
+        return time.as_py()
+    except OverflowError:
+        return time.cast(pa.timestamp("us", time.type.tz)).cast(pa.int64()).as_py()
 
 
 @contextmanager
