@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Move:
-    """A partition of the plan: from where the lake is to where it goes on. One of `again` and `skipped` is above 0
-    where offsets are read again or never; both count offsets, some of which may hold no record."""
+    """A partition of the plan: from where the lake is to where it goes on. `again` counts the offsets that are read
+    again, `skipped` those that are never read, gone or not; some of either may hold no record."""
 
     partition: int
     at: int
@@ -122,8 +122,8 @@ def _plan(
     for one in there:
         at = position.get(one.partition, 0 if position else one.earliest)
         to = wanted.get(one.partition, at)
-        again = max(0, at - to) if one.partition in position else 0
-        moves.append(Move(one.partition, at, to, again, max(0, to - max(at, one.earliest))))
+        again = max(0, min(at, one.latest) - to) if one.partition in position else 0
+        moves.append(Move(one.partition, at, to, again, max(0, to - at)))
     table = lake.table(layout.table_name(layout.Kind.CONTRACTS, pipeline.name))
     known = () if table is None else Contracts(table).incarnations()
     return Reset(
@@ -145,7 +145,9 @@ def _meaning(pipeline: Pipeline, moves: Sequence[Move], has_run: bool) -> tuple[
         said.append(f"Up to {again:,} records are read again, at new places: {fate}.")
     if skipped:
         said.append(f"Up to {skipped:,} records are never read.")
-    if not again and not skipped and has_run:
+    if any(move.at > move.to and not move.again for move in moves):
+        said.append("Where the topic ends before the lake does, it goes on at the topic's end.")
+    if has_run and all(move.at == move.to for move in moves):
         said.append("The lake goes on where it is.")
     said.append("What the lake holds stays, with its places.")
     return tuple(said)
