@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import uuid
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import confluent_kafka
+import pyarrow as pa
 import pytest
 
 import penstock
 from faults import world
+from penstock import limits
 from penstock.errors import Fenced, UsageError
 from penstock.ops.scaffold import create_project
+from penstock.sources.contract import TOO_LARGE
+from penstock.sources.kafka_client import Cluster
+from penstock.sources.kafka_producer import TopicProducer
 from sources.kafka_topics import Topic
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tools.servers import KafkaServer
 
 pytestmark = pytest.mark.integration
@@ -78,6 +83,40 @@ def test_from_no_topic_to_a_proof(tmp_path: Path, kafka_server: KafkaServer) -> 
         assert headers["penstock.failed"].decode() == ",".join(row["failed"])
     project.run_once()
     assert len(everything(kafka_server.address, f"{name}-rejected")) == len(rejected)
+
+
+def test_what_a_topic_for_rejects_does_not_take_is_sent_shorter(tmp_path: Path, kafka_server: KafkaServer) -> None:
+    source, rejects = Topic(kafka_server.address, 1), Topic(kafka_server.address, 1, max_message_bytes="20000")
+    more = f"rejects: {{kafka: {{topic: {rejects.name}}}}}\n"
+    folder = world.make_project(tmp_path, f'kafka: {{topic: {source.name}, brokers: "{source.address}"}}')
+    declaration = folder / "pipelines" / "meters.yaml"
+    declaration.write_text(declaration.read_text() + more)
+    large = b'{"id": ' + b"x" * 50_000
+    small = [b'{"id": %d,' % number + b"y" * 500 for number in range(100)]
+    source.send([*small[:50], large])
+    source.send([b"{"], key=b"k" * 30_000, headers=[("penstock.place", b"h" * 30_000)])
+    source.send(small[50:])
+    world.run(folder, rows=30)
+    letters = {dict(one.headers())["penstock.place"].decode(): one for one in everything(source.address, rejects.name)}
+    assert len(letters) == len(everything(source.address, rejects.name)) == 102, "each once, and those after it"
+    values = [letters[f"1/0/{offset}"].value() for offset in range(102)]
+    assert values == [*small[:50], None, None, *small[50:]]
+    told = json.loads(dict(letters["1/0/50"].headers())[TOO_LARGE])
+    assert told == {"bytes": len(large), "sha256": hashlib.sha256(large).hexdigest()}
+    assert letters["1/0/51"].key() is None
+    assert json.loads(dict(letters["1/0/51"].headers())[TOO_LARGE])["bytes"] == 1
+
+
+def test_a_refusal_that_only_the_report_brings_is_one(kafka_server: KafkaServer) -> None:
+    small, compacted = (
+        Topic(kafka_server.address, 1, max_message_bytes="20000"),
+        Topic(kafka_server.address, 1, cleanup_policy="compact"),
+    )
+    for topic, value in ((small, b"x" * 50_000), (small, bytes(3 * limits.RECORD_BYTES_MAX)), (compacted, b"no key")):
+        producer = TopicProducer(Cluster(topic.declared.cluster, Path()), topic.name)
+        with pytest.raises(UsageError, match=f"{topic.name} does not take a record"):
+            producer.send(pa.table({"value": [value]}))
+        producer.close()
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ was sent is acknowledged, and not after every batch: after a crash the last few 
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,8 @@ from penstock.limits import (
     TRANSIENT_SECONDS_MIN,
 )
 from penstock.model.columns import BATCH, INDEX, OFFSET, PARTITION, PLACE, SOURCE, TIMESTAMP, letters_txn
+from penstock.sources.contract import TOO_LARGE
+from penstock.sources.framing import too_large_header
 from penstock.sources.kafka_client import Cluster
 from penstock.sources.kafka_producer import TopicProducer
 
@@ -37,6 +40,9 @@ if TYPE_CHECKING:
 
 FOREIGN_EXCEPTION = "penstock.Rejected"
 """What `__connect.errors.exception.class.name` says: the name that other tools group by."""
+
+OURS = "ours"
+"""Column of letters: the headers that say where a reject was and why it is one, without the record's own."""
 
 COLUMNS = (*PLACE, INDEX, TIMESTAMP, BATCH, "disposition", "failed", "detail", "value")
 
@@ -152,13 +158,15 @@ class DeadLetters:
     # -- sending ------------------------------------------------------------------------------------------------------
 
     def _send(self, last: int) -> None:
-        """Send the rejects of the batches up to `last`."""
+        """Send the rejects of the batches up to `last`, one after the other: what fails repeats no other batch."""
         if last <= self._sent:
             return
-        for rows in self._tables.rejects.read(columns=COLUMNS, batches=(self._sent + 1, last)):
-            for batch in sorted(pc.unique(rows[BATCH]).to_pylist()):
-                self._send_rows(batch, rows.filter(pc.equal(rows[BATCH], batch)))
-        self._sent = last
+        rejects = self._tables.rejects
+        files = rejects.files()
+        for batch in range(self._sent + 1, last + 1):
+            for rows in rejects.read(columns=COLUMNS, batches=(batch, batch), files=files):
+                self._send_rows(batch, rows)
+            self._sent = batch
 
     def _send_rows(self, batch: int, rows: pa.Table) -> None:
         assert self._declared is not None
@@ -169,17 +177,19 @@ class DeadLetters:
         # Without the times: Python has none after the year 9999, and producers that mistake their unit send such.
         found = rows.drop_columns([TIMESTAMP]).to_pylist()
         keys = [raw.get(_place(row), (None, None))[0] for row in found]
-        headers = [[*(raw.get(_place(row), (None, None))[1] or ()), *self._headers(row)] for row in found]
-        self._producer.send(
-            pa.table(
-                {
-                    "value": rows["value"],
-                    "key": pa.array(keys, pa.binary()),
-                    "headers": pa.array(headers, HEADERS),
-                    "timestamp": rows[TIMESTAMP],
-                }
-            )
+        ours = [self._headers(row) for row in found]
+        theirs = [raw.get(_place(row), (None, None))[1] or () for row in found]
+        headers = [[*their, *our] for their, our in zip(theirs, ours, strict=True)]
+        letters = pa.table(
+            {
+                "value": rows["value"],
+                "key": pa.array(keys, pa.binary()),
+                "headers": pa.array(headers, HEADERS),
+                "timestamp": rows[TIMESTAMP],
+                OURS: pa.array(ours, HEADERS),
+            }
         )
+        _send_letters(self._producer, letters)
 
     def _raw(self, batch: int, rows: pa.Table) -> dict[tuple[int, int, int], tuple[bytes | None, Any]]:
         """Keys and headers of the records, from bronze."""
@@ -207,6 +217,38 @@ class DeadLetters:
             "penstock.failed": ",".join(row["failed"] or ()),
         }
         return [{"key": name, "value": str(value).encode()} for name, value in told.items()]
+
+
+def _send_letters(producer: TopicProducer, letters: pa.Table) -> None:
+    """Send letters, and again what the topic does not take for its size: in halves, for it counts what comes together,
+    and a single one shorter.
+
+    Raises:
+        TransientError, UsageError: as `TopicProducer.send` does.
+    """
+    refused = letters.take(pa.array(producer.send_fitting(letters), pa.int64()))
+    if refused.num_rows > 1:
+        half = refused.num_rows // 2
+        _send_letters(producer, refused.slice(0, half))
+        _send_letters(producer, refused.slice(half))
+    elif refused.num_rows:
+        for shorter in _shorter(refused):
+            if not producer.send_fitting(shorter):
+                return
+        producer.send(shorter)  # says why not
+
+
+def _shorter(letter: pa.Table) -> list[pa.Table]:
+    """A letter without its value, whose length and hash a header tells, and then with our headers alone."""
+    [row] = letter.select(["value", "headers", OURS]).to_pylist()
+    told = []
+    if row["value"] is not None:
+        header = too_large_header(len(row["value"]), hashlib.sha256(row["value"]).hexdigest())
+        told = [{"key": TOO_LARGE, "value": header}]
+    bare = letter.drop_columns(["value", "headers"]).append_column("value", pa.nulls(1, pa.binary()))
+    first = bare.append_column("headers", pa.array([[*row["headers"], *told]], HEADERS))
+    last = bare.drop_columns(["key"]).append_column("headers", pa.array([[*row[OURS], *told]], HEADERS))
+    return [first, last]
 
 
 def _place(row: dict[str, Any]) -> tuple[int, int, int]:

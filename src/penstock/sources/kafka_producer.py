@@ -21,7 +21,23 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from penstock.errors import PenstockError
     from penstock.sources.kafka_client import Cluster
+
+
+REFUSALS = (
+    "MSG_SIZE_TOO_LARGE",
+    "INVALID_RECORD",
+    "_INVALID_DIFFERENT_RECORD",
+    "INVALID_TIMESTAMP",
+    "INVALID_MSG_SIZE",
+    "UNSUPPORTED_FOR_MESSAGE_FORMAT",
+    "POLICY_VIOLATION",
+    "TOPIC_EXCEPTION",
+    "_UNKNOWN_TOPIC",
+    "UNKNOWN_TOPIC_OR_PART",
+)
+"""Answers of the brokers, by the client's names, that would be the same for the same record."""
 
 
 class TopicProducer:
@@ -36,7 +52,7 @@ class TopicProducer:
             settings["transactional.id"] = f"penstock-{secrets.token_hex(8)}"
         cluster.topic(topic)
         self._producer = cluster.producer(settings)
-        self._failure: Any = None
+        self._failures: dict[int, Any] = {}
         self._reached: dict[int, int] = {}
         if transactional:
             with_failures(cluster, topic, lambda: self._producer.init_transactions(limits.KAFKA_READ_SECONDS))
@@ -55,25 +71,45 @@ class TopicProducer:
             TransientError: not all of them were acknowledged; those that were stay.
             UsageError: the brokers refuse them.
         """
+        appended, too_large = self._send(block)
+        if too_large:
+            raise failure_of(self._cluster, self._topic, self._failures[too_large[0]])
+        return appended
+
+    def send_fitting(self, block: pa.Table) -> list[int]:
+        """Send records; the rows that were refused for their size. All others are durable when it returns.
+
+        Brokers refuse what came to them together: a row that is refused may be taken with fewer others.
+
+        Raises:
+            TransientError, UsageError: as `send` does.
+        """
+        return self._send(block)[1]
+
+    def _send(self, block: pa.Table) -> tuple[Appended, list[int]]:
+        """The places of what was sent, and the rows that were refused for their size."""
         rows = block.num_rows
         partitions, offsets = np.full(rows, -1, np.int32), np.full(rows, -1, np.int64)
-        self._failure = None
+        failures = self._failures = {}
 
         def placed(row: int, error: Any, message: Any) -> None:
             if error is not None:
-                self._failure = self._failure or error
+                failures[row] = error
             else:
                 partitions[row], offsets[row] = message.partition(), message.offset()
 
-        with_failures(self._cluster, self._topic, lambda: self._send(block, placed))
-        if self._failure is not None:
-            raise self._cluster.failure(self._failure, f"sending to {self._topic}")
-        if rows and int(partitions.min()) < 0:
-            silent = int((partitions < 0).sum())
+        with_failures(self._cluster, self._topic, lambda: self._produce(block, placed))
+        size = self._cluster.module.KafkaError.MSG_SIZE_TOO_LARGE
+        too_large = sorted(row for row, error in failures.items() if error.code() == size)
+        if len(too_large) < len(failures):
+            other = next(error for error in failures.values() if error.code() != size)
+            raise failure_of(self._cluster, self._topic, other)
+        silent = int((partitions < 0).sum()) - len(too_large)
+        if silent:
             raise self._cluster.away(f"{silent} records sent to {self._topic} were not acknowledged")
-        for number in np.unique(partitions).tolist():
+        for number in np.unique(partitions[partitions >= 0]).tolist():
             self._reached[number] = int(offsets[partitions == number].max())
-        return Appended(partitions, offsets, wall_clock())
+        return Appended(partitions, offsets, wall_clock()), too_large
 
     def _wait_until_readable(self) -> None:
         """A transaction is committed when its coordinator says so; its marks reach the partitions a little later."""
@@ -85,7 +121,8 @@ class TopicProducer:
                     return
                 time.sleep(limits.KAFKA_STEP_WAIT_SECONDS)
 
-    def _send(self, block: pa.Table, placed: Any) -> None:
+    def _produce(self, block: pa.Table, placed: Any) -> None:
+        kafka = self._cluster.module
         if self._transactional:
             self._producer.begin_transaction()
         for row, (value, key, headers, stamp) in enumerate(_rows(block)):
@@ -98,6 +135,12 @@ class TopicProducer:
                     break
                 except BufferError:
                     self._producer.poll(limits.KAFKA_STEP_WAIT_SECONDS)
+                except kafka.KafkaException as error:
+                    # The client refuses by itself what is larger than any broker would be sent.
+                    if self._transactional or error.args[0].code() != kafka.KafkaError.MSG_SIZE_TOO_LARGE:
+                        raise
+                    placed(row, error.args[0], None)
+                    break
         self._producer.flush(limits.KAFKA_READ_SECONDS)
         if self._transactional:
             self._producer.commit_transaction(limits.KAFKA_READ_SECONDS)
@@ -105,14 +148,17 @@ class TopicProducer:
 
 def with_failures(cluster: Cluster, topic: str, action: Any) -> None:
     """Call `action`, and raise what the client raises as one of our errors."""
-    kafka = cluster.module.KafkaError
     try:
         action()
     except cluster.module.KafkaException as error:
-        code = error.args[0].code()
-        if code in (kafka.MSG_SIZE_TOO_LARGE, kafka._UNKNOWN_TOPIC, kafka.UNKNOWN_TOPIC_OR_PART):
-            raise UsageError(f"{topic} does not take a record: {error.args[0].str()}") from None
-        raise cluster.failure(error, f"sending to {topic}") from None
+        raise failure_of(cluster, topic, error.args[0]) from None
+
+
+def failure_of(cluster: Cluster, topic: str, error: Any) -> PenstockError:
+    """Why a record was not sent, as one of our errors; the client says it when it is called or in its report."""
+    if error.code() in {getattr(cluster.module.KafkaError, name) for name in REFUSALS}:
+        return UsageError(f"{topic} does not take a record: {cluster.plain(error.str())}")
+    return cluster.failure(error, f"sending to {topic}")
 
 
 def _rows(block: pa.Table) -> Iterator[tuple[Any, Any, Any, int | None]]:
