@@ -76,6 +76,12 @@ VALUE_CASES = {
     "rejects back to the source": source(
         "  kafka: {topic: a, brokers: a}\nrejects: {kafka: {«conflicting-fields»topic: a}}\n"
     ),
+    "kept option of rejects": source(
+        "  kafka: {topic: a, brokers: a}\nrejects: {kafka: {topic: x, options: {«kept-option»acks: 1}}}\n"
+    ),
+    "security of rejects": source(
+        "  kafka: {topic: a, brokers: a}\nrejects: {kafka: {topic: x, security: {«option-without-use»ca: x.pem}}}\n"
+    ),
     "topic's name": source("  kafka: {topic: «bad-name»a/b, brokers: a}\n"),
     "brokers": source("  kafka: «missing-field»{topic: a}\n"),
     "kept option": source("  kafka: {topic: a, brokers: a, options: {«kept-option»group.id: x, client.rack: r}}\n"),

@@ -281,6 +281,40 @@ def test_secrets_are_shown_nowhere(tmp_path: Any) -> None:
     assert "sesame-file" not in cluster.plain("cannot use sesame-file here")
 
 
+REJECTS_BESIDE = """
+rejects: {{kafka: {{topic: rejected{more}}}}}
+source:
+  kafka:
+    topic: ticks
+    brokers: b:1
+    security: {{protocol: ssl, ca: a.pem}}
+    options: {{client.rack: r}}
+pipeline: a
+silver:
+  table: t
+  columns: {{a: string}}
+"""
+RACK = (("client.rack", "r"),)
+
+
+@pytest.mark.parametrize(
+    ("more", "cluster"),
+    [
+        ("", KafkaCluster("b:1", KafkaSecurity("ssl", ca="a.pem"), RACK)),
+        (", security: {protocol: ssl, ca: b.pem}", KafkaCluster("b:1", KafkaSecurity("ssl", ca="b.pem"), RACK)),
+        (", options: {linger.ms: 5}", KafkaCluster("b:1", KafkaSecurity("ssl", ca="a.pem"), (("linger.ms", "5"),))),
+        (", brokers: c:1", KafkaCluster("c:1")),
+    ],
+)
+def test_rejects_beside_the_source_have_what_they_declare_and_else_what_it_has(
+    more: str, cluster: KafkaCluster
+) -> None:
+    found = load_pipeline(REJECTS_BESIDE.format(more=more), "a.yaml", {}).pipeline
+    assert found is not None
+    assert found.rejects is not None
+    assert found.rejects.cluster == cluster
+
+
 def test_connections_are_no_part_of_a_declaration() -> None:
     one, other = (
         load_pipeline(SECRETIVE, "a.yaml", {"BROKERS": b, "PASSWORD": p}) for b, p in (("a", "b"), ("c", "d"))

@@ -182,12 +182,14 @@ KAFKA = Section(
 
 
 REJECTS_BROKERS = replace(BROKERS, required=False, default="the source's")
+REJECTS_SECURITY = replace(SECURITY_FIELD, default="at the source's brokers, the source's")
+REJECTS_OPTIONS = replace(OPTIONS, default="at the source's brokers, the source's")
 REJECTS_KAFKA = Section(
     "rejects-kafka",
     "a topic for rejects",
     "Every quarantined and duplicate event, with its key, bytes and headers as they came, and headers that say where "
     "it was and why it was rejected: those of Kafka Connect, and `penstock.*`. At least once, and beside the batches.",
-    (TOPIC, REJECTS_BROKERS, SECURITY_FIELD, OPTIONS),
+    (TOPIC, REJECTS_BROKERS, REJECTS_SECURITY, REJECTS_OPTIONS),
     example="topic: ticks-rejected\nbrokers: localhost:9092",
 )
 REJECTS_KAFKA_FIELD = Field(
@@ -206,7 +208,7 @@ REJECTS = Section(
 
 
 def build_rejects(parsed: Parsed, source: Origin | None, report: Report) -> RejectsTopic | None:
-    """The topic for rejects as a noun; None with findings. Without brokers of its own it is the source's cluster."""
+    """The topic for rejects as a noun; None with findings. Without brokers of its own it is at the source's."""
     declared = parsed.get(REJECTS_KAFKA_FIELD)
     if declared is None:
         return None
@@ -215,11 +217,9 @@ def build_rejects(parsed: Parsed, source: Origin | None, report: Report) -> Reje
         message = "the rejects would go to the topic they came from"
         report.add(declared.value.mark(TOPIC), "conflicting-fields", message, "Name another topic.")
         return None
-    if declared.value.has(BROKERS):
-        cluster = build_cluster(declared.value, report)
-    elif isinstance(source, KafkaSource):
-        cluster = source.cluster
-    else:
+    beside = source.cluster if isinstance(source, KafkaSource) and not declared.value.has(BROKERS) else None
+    cluster = build_cluster(declared.value, report, beside)
+    if beside is None and not declared.value.has(BROKERS):
         repair = 'Write for example `brokers: "${KAFKA_BROKERS}"`.'
         report.add(declared.mark, "missing-field", "a topic for rejects needs `brokers`", repair)
         return None
@@ -238,9 +238,10 @@ def build_kafka(parsed: Parsed, report: Report) -> KafkaSource | None:
     return KafkaSource(topic, cluster, parsed.maybe(GROUP), shape)
 
 
-def build_cluster(parsed: Parsed, report: Report) -> KafkaCluster | None:
-    """Brokers, security and options of a section that has these fields; None with findings."""
-    options: dict[str, str] = {}
+def build_cluster(parsed: Parsed, report: Report, beside: KafkaCluster | None = None) -> KafkaCluster | None:
+    """Brokers, security and options of a section that has these fields; None with findings. What it leaves out is that
+    of `beside`."""
+    options: dict[str, str] = {} if beside is None or parsed.has(OPTIONS) else dict(beside.options)
     for entry in parsed.value(OPTIONS, ()):
         if entry.name in KEPT_OPTIONS:
             message = f"`{entry.name}` is not for `options`"
@@ -248,8 +249,11 @@ def build_cluster(parsed: Parsed, report: Report) -> KafkaCluster | None:
         elif entry.value is not None:
             options[entry.name] = entry.value.value
     security = parsed.get(SECURITY_FIELD)
-    built = KafkaSecurity() if security is None else build_security(security.value, report)
-    brokers = parsed.maybe(BROKERS)
+    if security is None:
+        built: KafkaSecurity | None = KafkaSecurity() if beside is None else beside.security
+    else:
+        built = build_security(security.value, report)
+    brokers = parsed.maybe(BROKERS) if beside is None else beside.brokers
     if brokers is None or built is None:
         return None
     return KafkaCluster(brokers, built, tuple(sorted(options.items())))
