@@ -18,7 +18,7 @@ from penstock import limits
 from penstock.declare import load_pipeline
 from penstock.errors import TransientError, UsageError
 from penstock.model.columns import BATCH, INDEX, OFFSET, PARTITION, SOURCE, TIMESTAMP
-from penstock.model.kafka import KafkaCluster, KafkaSecurity, RejectsTopic, Secret
+from penstock.model.kafka import KafkaCluster, KafkaSecurity, KafkaSource, RejectsTopic, Secret
 from penstock.model.position import Range
 from penstock.run.deadletters import DeadLetters
 from penstock.sources.contract import RECORD_SCHEMA, TOO_LARGE, UNREADABLE_HEADERS, UTC_MICROSECONDS, Bounds
@@ -313,6 +313,33 @@ def test_rejects_beside_the_source_have_what_they_declare_and_else_what_it_has(
     assert found is not None
     assert found.rejects is not None
     assert found.rejects.cluster == cluster
+
+
+TOKENS = """
+pipeline: a
+source:
+  kafka:
+    topic: ticks
+    brokers: b:1
+    security: {protocol: sasl_plaintext, mechanism: oauthbearer}
+    options:
+      sasl.oauthbearer.method: oidc
+      sasl.oauthbearer.client.id: me
+      sasl.oauthbearer.client.secret: "${SECRET}"
+      sasl.oauthbearer.token.endpoint.url: http://127.0.0.1:1/token
+silver:
+  table: t
+  columns: {a: string}
+"""
+
+
+def test_a_user_may_be_checked_by_a_token(tmp_path: Any) -> None:
+    loaded = load_pipeline(TOKENS, "a.yaml", {"SECRET": "sesame-open"})
+    assert loaded.pipeline is not None
+    assert isinstance(loaded.pipeline.source.origin, KafkaSource)
+    cluster = Cluster(loaded.pipeline.source.origin.cluster, tmp_path)
+    assert cluster._settings["sasl.mechanism"] == "OAUTHBEARER"
+    cluster.consumer().close()
 
 
 def test_connections_are_no_part_of_a_declaration() -> None:

@@ -82,8 +82,8 @@ PROTOCOL = Field(
 )
 MECHANISM = Field(
     "mechanism",
-    choice("plain", "scram-sha-256", "scram-sha-512"),
-    "How the user is checked. Others are set with `options`.",
+    choice("plain", "scram-sha-256", "scram-sha-512", "oauthbearer", "gssapi"),
+    "How the user is checked. What `oauthbearer` and `gssapi` need besides goes into `options`.",
     "mechanism: scram-sha-512",
     connection=True,
 )
