@@ -12,6 +12,7 @@ from lake.stores import environment, new_lake, open_store
 from penstock.errors import Fenced, StorageError, UsageError
 from penstock.lake.opening import open_storage, store_options
 from penstock.lake.storage import LocalStorage
+from penstock.lake.storeerrors import may_pass, store_error
 from penstock.limits import OBJECT_PART_BYTES, OBJECT_TAIL_BYTES
 from penstock.settings import Settings
 
@@ -169,6 +170,20 @@ def test_what_is_declared_goes_before_the_environment() -> None:
     assert (found["AWS_ENDPOINT_URL"], found["AWS_REGION"]) == ("https://three", "r")
     found = store_options("s3://b/l", Settings(storage_endpoint="https://mine", storage_region="q"), known)
     assert (found["AWS_ENDPOINT_URL"], found["AWS_REGION"]) == ("https://mine", "q")
+
+
+@pytest.mark.parametrize(
+    ("uri", "text", "passes", "hint"),
+    [
+        ("s3://b/l", "status code: 501 Not Implemented <Code>NotImplemented</Code>", False, "conditional puts"),
+        ("s3://b/l", "status code: 503 Slow Down", True, "is it up"),
+        ("s3://b/l", "status code: 403 Forbidden", False, "AWS_SECRET_ACCESS_KEY"),
+    ],
+)
+def test_a_store_s_answer_is_told_with_what_to_do(uri: str, text: str, passes: bool, hint: str) -> None:
+    error = Exception(f"Generic S3 error: {text}")
+    assert may_pass(error) == passes
+    assert hint in store_error(error, uri).hint
 
 
 def test_an_unencrypted_endpoint_is_to_be_allowed() -> None:

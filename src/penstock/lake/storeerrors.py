@@ -11,6 +11,7 @@ _CODE = re.compile(r"<Code>(\w+)</Code>")
 _OURS = re.compile(r"Generic [\w ]*(S3|GCS|MicrosoftAzure)\b|Error performing [A-Z]+ |HTTP error")
 _DENIED = ("401", "403")
 _TOO_MANY = ("408", "429")
+_NOT_IMPLEMENTED = "501"
 _COLOUR = re.compile(r"\x1b\[\d*m|↳")
 
 
@@ -31,6 +32,8 @@ def may_pass(error: BaseException) -> bool:
 
 
 def _may_pass(number: str) -> bool:
+    if number == _NOT_IMPLEMENTED:
+        return False
     return not number or number.startswith("5") or number in (*_TOO_MANY, "409")
 
 
@@ -55,6 +58,11 @@ def _hint(code: str, number: str) -> str:
         return (
             "Look at the credentials (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN) and at what they "
             "are allowed: to list the bucket; to get, put and delete objects."
+        )
+    if number == _NOT_IMPLEMENTED:
+        return (
+            "The store does not know conditional puts (`If-None-Match`), which keep two writers apart. Use one that "
+            "does: docs/howto/s3.md lists some."
         )
     if number.startswith("3"):
         return "The bucket is elsewhere: set `region` under `storage` in penstock.yaml, or AWS_REGION."
