@@ -172,6 +172,24 @@ def test_what_is_declared_goes_before_the_environment() -> None:
     assert (found["AWS_ENDPOINT_URL"], found["AWS_REGION"]) == ("https://mine", "q")
 
 
+def test_a_token_goes_with_no_other_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    known = {"AWS_ACCESS_KEY_ID": "theirs", "AWS_SECRET_ACCESS_KEY": "s", "AWS_SESSION_TOKEN": "of-theirs"}
+    assert store_options("s3://b/l", Settings(), known)["AWS_SESSION_TOKEN"] == "of-theirs"
+    own = Settings(storage_access_key_id="theirs", storage_secret_access_key="s")
+    assert store_options("s3://b/l", own, known)["AWS_SESSION_TOKEN"] == "of-theirs"
+    for name, value in known.items():
+        monkeypatch.setenv(name, value)
+    own = Settings(storage_access_key_id="mine", storage_secret_access_key="m", storage_region="r")
+    options = store_options("s3://b/l", own, known)
+    assert "AWS_SESSION_TOKEN" not in options
+    with pytest.raises(UsageError, match="AWS_SESSION_TOKEN"):
+        open_storage("s3://b/l", options=options, state_folder=tmp_path)
+    own = Settings(storage_access_key_id="mine", storage_secret_access_key="m", storage_session_token="of-mine")
+    options = store_options("s3://b/l", own, known)
+    assert options["AWS_SESSION_TOKEN"] == "of-mine"
+    open_storage("s3://b/l", options=options, state_folder=tmp_path)
+
+
 @pytest.mark.parametrize(
     ("uri", "text", "passes", "hint"),
     [

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,7 +65,8 @@ def open_storage(location: str, *, options: Mapping[str, str], state_folder: str
         state_folder: for a URI, a folder on this machine.
 
     Raises:
-        UsageError: the location cannot be one, or the package for it is not installed.
+        UsageError: the location cannot be one, the package for it is not installed, or a token of the environment would
+            go with another key.
     """
     if not is_uri(location):
         return LocalStorage(location)
@@ -74,6 +76,7 @@ def open_storage(location: str, *, options: Mapping[str, str], state_folder: str
         raise UsageError(
             f"lake: {location} is no place that a lake can be in", hint=f"Write a folder, or a URI: {known}."
         )
+    _refuse_foreign_token(options)
     try:
         from penstock.lake.objectstore import ObjectStorage  # noqa: PLC0415 - its libraries are an extra
     except ModuleNotFoundError as error:
@@ -114,6 +117,8 @@ def store_options(lake: str, settings: Settings, environment: Mapping[str, str])
         "AWS_SECRET_ACCESS_KEY": settings.storage_secret_access_key,
         "AWS_SESSION_TOKEN": settings.storage_session_token,
     }
+    if settings.storage_access_key_id not in ("", options.get("AWS_ACCESS_KEY_ID")):
+        options.pop("AWS_SESSION_TOKEN", None)  # it belongs to the environment's key
     options.update((name, value) for name, value in declared.items() if value)
     options["AWS_ALLOW_HTTP"] = "true" if options.get("AWS_ALLOW_HTTP", "").lower() in ("true", "1") else "false"
     endpoint = options.get("AWS_ENDPOINT_URL", "")
@@ -125,3 +130,12 @@ def store_options(lake: str, settings: Settings, environment: Mapping[str, str])
             hint="Use https://, or allow it: `allow_http: true` under `storage` in penstock.yaml, or AWS_ALLOW_HTTP.",
         )
     return options
+
+
+def _refuse_foreign_token(options: Mapping[str, str]) -> None:
+    """obstore and delta-rs look into the environment themselves, and stores refuse an empty token in its stead."""
+    if "AWS_ACCESS_KEY_ID" in options and "AWS_SESSION_TOKEN" not in options and os.environ.get("AWS_SESSION_TOKEN"):
+        raise UsageError(
+            "AWS_SESSION_TOKEN of the environment belongs to another key than the lake's",
+            hint="Unset it (`unset AWS_SESSION_TOKEN`), or set the key's own: `session_token` under `storage`.",
+        )
