@@ -10,7 +10,7 @@ import pytest
 
 from lake.stores import environment, new_lake, open_store
 from penstock.errors import Fenced, StorageError, UsageError
-from penstock.lake.opening import open_storage, store_options
+from penstock.lake.opening import _OTHER_NAMES, open_storage, store_options
 from penstock.lake.storage import LocalStorage
 from penstock.lake.storeerrors import may_pass, store_error
 from penstock.limits import OBJECT_PART_BYTES, OBJECT_TAIL_BYTES
@@ -191,11 +191,64 @@ def test_a_token_goes_with_no_other_key(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 
 @pytest.mark.parametrize(
+    ("location", "known", "wanted"),
+    [
+        (
+            "gs://b/l",
+            {"GOOGLE_CLOUD_PROJECT": "p", "GOOGLE_BEARER_TOKEN": "t"},
+            {"GOOGLE_BEARER_TOKEN": "t"},
+        ),
+        (
+            "az://c/l",
+            {
+                "AZURE_CONFIG_DIR": "d",
+                "AZURE_STORAGE_ACCOUNT_NAME": "a",
+                "AZURE_STORAGE_ACCESS_KEY": "YQ==",
+                "AZURE_STORAGE_ACCOUNT_KEY": "YQ==",
+            },
+            {"AZURE_STORAGE_ACCOUNT_NAME": "a", "AZURE_STORAGE_ACCOUNT_KEY": "YQ=="},
+        ),
+    ],
+)
+def test_other_stores_get_what_they_know_of_the_environment(
+    location: str, known: dict[str, str], wanted: dict[str, str], tmp_path: Path
+) -> None:
+    found = store_options(location, Settings(), known)
+    assert found == wanted
+    open_storage(location, options=found, state_folder=tmp_path)
+
+
+_FLAGS = ("SKIP_SIGNATURE", "DISABLE_TAGGING", "USE_EMULATOR", "USE_FABRIC_ENDPOINT", "USE_AZURE_CLI")
+
+
+def _refusal(location: str, options: dict[str, str], folder: Path) -> str:
+    try:
+        open_storage(location, options=options, state_folder=folder)
+    except UsageError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("scheme", ["gs", "az", "abfss"])
+def test_every_name_that_is_passed_on_is_known(scheme: str, tmp_path: Path) -> None:
+    location = "abfss://c@a.dfs.core.windows.net/l" if scheme == "abfss" else f"{scheme}://c/l"
+    for name in [name for names in _OTHER_NAMES[scheme] for name in names.split()]:
+        value = "true" if name.endswith(_FLAGS) else "https://a"
+        assert "is not valid for store" not in _refusal(location, {name: value}, tmp_path)
+    unknown = "GOOGLE_CLOUD_PROJECT" if scheme == "gs" else "AZURE_CONFIG_DIR"
+    refusal = _refusal(location, {unknown: "x"}, tmp_path)
+    assert "is not valid for store" in refusal
+    assert f"{unknown.partition('_')[0]}_..." in refusal
+
+
+@pytest.mark.parametrize(
     ("uri", "text", "passes", "hint"),
     [
         ("s3://b/l", "status code: 501 Not Implemented <Code>NotImplemented</Code>", False, "conditional puts"),
         ("s3://b/l", "status code: 503 Slow Down", True, "is it up"),
         ("s3://b/l", "status code: 403 Forbidden", False, "AWS_SECRET_ACCESS_KEY"),
+        ("gs://b/l", "status code: 403 Forbidden", False, "GOOGLE_..."),
+        ("az://b/l", "status code: 401 Unauthorized", False, "AZURE_..."),
     ],
 )
 def test_a_store_s_answer_is_told_with_what_to_do(uri: str, text: str, passes: bool, hint: str) -> None:

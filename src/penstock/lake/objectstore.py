@@ -25,7 +25,7 @@ from penstock.errors import StorageError, UsageError
 from penstock.lake.objectfiles import ObjectFiles
 from penstock.lake.ranged import RangedObject
 from penstock.lake.storage import StoredFile, held_lock, storage_error
-from penstock.lake.storeerrors import may_pass, status, store_error
+from penstock.lake.storeerrors import VARIABLES, may_pass, status, store_error
 from penstock.limits import (
     OBJECT_CONNECT_SECONDS_MAX,
     OBJECT_ENTRIES_KEPT,
@@ -327,7 +327,8 @@ def _open_store(root: str, options: Mapping[str, str]) -> Any:
     except (BaseError, ValueError) as error:
         raise UsageError(
             f"lake: {root} cannot be opened: {str(error).splitlines()[0]}",
-            hint="Look at `lake` and `storage` in penstock.yaml, and at the AWS_ variables of the environment.",
+            hint="Look at `lake` and `storage` in penstock.yaml, and at the variables "
+            f"{VARIABLES[root.partition('://')[0]]}... of the environment.",
         ) from error
 
 

@@ -11,20 +11,13 @@ from typing import TYPE_CHECKING
 
 from penstock.errors import UsageError
 from penstock.lake.storage import LocalStorage
+from penstock.lake.storeerrors import VARIABLES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from penstock.lake.storage import Storage
     from penstock.settings import Settings
-
-SCHEMES: Mapping[str, tuple[str, ...]] = {
-    "s3": ("AWS_",),
-    "gs": ("GOOGLE_",),
-    "az": ("AZURE_",),
-    "abfss": ("AZURE_",),
-}
-"""Kinds of URIs, with the beginnings of the environment's names that say how to reach them."""
 
 _S3_NAMES = (
     "AWS_ACCESS_KEY_ID",
@@ -45,6 +38,45 @@ _S3_NAMES = (
     "AWS_SSE_KMS_KEY_ID",
     "AWS_REQUEST_PAYER",
 )
+_AZURE_NAMES = (
+    "AZURE_STORAGE_ACCOUNT_NAME",
+    "AZURE_STORAGE_ACCOUNT_KEY AZURE_STORAGE_ACCESS_KEY AZURE_STORAGE_MASTER_KEY",
+    "AZURE_STORAGE_CLIENT_ID AZURE_CLIENT_ID",
+    "AZURE_STORAGE_CLIENT_SECRET AZURE_CLIENT_SECRET",
+    "AZURE_STORAGE_TENANT_ID AZURE_STORAGE_AUTHORITY_ID AZURE_TENANT_ID AZURE_AUTHORITY_ID",
+    "AZURE_STORAGE_AUTHORITY_HOST AZURE_AUTHORITY_HOST",
+    "AZURE_STORAGE_SAS_KEY AZURE_STORAGE_SAS_TOKEN",
+    "AZURE_STORAGE_TOKEN",
+    "AZURE_STORAGE_USE_EMULATOR",
+    "AZURE_STORAGE_ENDPOINT AZURE_ENDPOINT",
+    "AZURE_MSI_ENDPOINT AZURE_IDENTITY_ENDPOINT",
+    "AZURE_MSI_RESOURCE_ID",
+    "AZURE_OBJECT_ID",
+    "AZURE_FEDERATED_TOKEN_FILE",
+    "AZURE_CREDENTIAL_TYPE",
+    "AZURE_USE_AZURE_CLI",
+    "AZURE_SKIP_SIGNATURE",
+    "AZURE_DISABLE_TAGGING",
+    "AZURE_USE_FABRIC_ENDPOINT",
+    "AZURE_FABRIC_TOKEN_SERVICE_URL",
+    "AZURE_FABRIC_WORKLOAD_HOST",
+    "AZURE_FABRIC_SESSION_TOKEN",
+    "AZURE_FABRIC_CLUSTER_IDENTIFIER",
+)
+_OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
+    "gs": (
+        "GOOGLE_SERVICE_ACCOUNT GOOGLE_SERVICE_ACCOUNT_PATH",
+        "GOOGLE_SERVICE_ACCOUNT_KEY",
+        "GOOGLE_APPLICATION_CREDENTIALS",
+        "GOOGLE_BASE_URL",
+        "GOOGLE_BEARER_TOKEN",
+        "GOOGLE_SKIP_SIGNATURE",
+    ),
+    "az": _AZURE_NAMES,
+    "abfss": _AZURE_NAMES,
+}
+"""Names that obstore knows; it refuses all others. Those in one text say the same: only one of them may be given."""
+
 _INSTEAD = {"AWS_REGION": "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL": "AWS_ENDPOINT"}
 _BEFORE = {"AWS_ENDPOINT_URL": "AWS_ENDPOINT_URL_S3"}
 _UNSAFE = ("AWS_S3_ALLOW_UNSAFE_RENAME", "AWS_S3_LOCKING_PROVIDER", "AWS_COPY_IF_NOT_EXISTS", "AWS_CONDITIONAL_PUT")
@@ -71,8 +103,8 @@ def open_storage(location: str, *, options: Mapping[str, str], state_folder: str
     if not is_uri(location):
         return LocalStorage(location)
     scheme, _, place = location.partition("://")
-    if scheme not in SCHEMES or not place.strip("/"):
-        known = ", ".join(f"{name}://" for name in SCHEMES)
+    if scheme not in VARIABLES or not place.strip("/"):
+        known = ", ".join(f"{name}://" for name in VARIABLES)
         raise UsageError(
             f"lake: {location} is no place that a lake can be in", hint=f"Write a folder, or a URI: {known}."
         )
@@ -95,7 +127,8 @@ def store_options(lake: str, settings: Settings, environment: Mapping[str, str])
     """
     scheme = lake.partition("://")[0]
     if scheme != "s3":
-        return {name: value for name, value in environment.items() if name.startswith(SCHEMES.get(scheme, ()))}
+        given = [[name for name in names.split() if environment.get(name)] for names in _OTHER_NAMES.get(scheme, ())]
+        return {found[0]: environment[found[0]] for found in given if found}
     for name in _UNSAFE:
         value = environment.get(name, "")
         if value and value.lower() != _SAFE.get(name):

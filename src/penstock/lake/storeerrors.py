@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from penstock.errors import StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+VARIABLES: Mapping[str, str] = {"s3": "AWS_", "gs": "GOOGLE_", "az": "AZURE_", "abfss": "AZURE_"}
+"""Kinds of URIs, with the beginning of the environment's names that say how to reach them."""
 
 _STATUS = re.compile(r"status\s+code\W+(\d{3})")
 _CODE = re.compile(r"<Code>(\w+)</Code>")
@@ -12,6 +19,7 @@ _OURS = re.compile(r"Generic [\w ]*(S3|GCS|MicrosoftAzure)\b|Error performing [A
 _DENIED = ("401", "403")
 _TOO_MANY = ("408", "429")
 _NOT_IMPLEMENTED = "501"
+_KEYS = {"s3": "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN"}
 _COLOUR = re.compile(r"\x1b\[\d*m|↳")
 
 
@@ -48,23 +56,24 @@ def store_error(error: BaseException, where: str) -> StorageError:
     else:
         lines = [" ".join(line.split()) for line in text.partition("Debug source")[0].splitlines()]
         reason = " ".join(line for line in lines if line)[:300] or repr(error)
-    return StorageError(f"{where}: {reason}", hint=_hint(code[1] if code else "", number))
+    return StorageError(f"{where}: {reason}", hint=_hint(code[1] if code else "", number, where.partition("://")[0]))
 
 
-def _hint(code: str, number: str) -> str:
+def _hint(code: str, number: str, scheme: str) -> str:
     if code == "NoSuchBucket":
         return "Make the bucket first, or correct `lake` in penstock.yaml."
     if number in _DENIED:
+        names = _KEYS.get(scheme, f"the variables {VARIABLES.get(scheme, '')}...")
         return (
-            "Look at the credentials (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN) and at what they "
-            "are allowed: to list the bucket; to get, put and delete objects."
+            f"Look at the credentials ({names}) and at what they are allowed: to list the bucket; to get, put and "
+            "delete objects."
         )
     if number == _NOT_IMPLEMENTED:
         return (
             "The store does not know conditional puts (`If-None-Match`), which keep two writers apart. Use one that "
             "does: docs/howto/s3.md lists some."
         )
-    if number.startswith("3"):
+    if number.startswith("3") and scheme == "s3":
         return "The bucket is elsewhere: set `region` under `storage` in penstock.yaml, or AWS_REGION."
     if number and not _may_pass(number):
         return "Look at `lake` and `storage` in penstock.yaml; docs/howto/s3.md says what a store must be able to do."
