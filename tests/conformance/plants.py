@@ -1,8 +1,8 @@
 """Spark's Python daemon for tests: its workers fail as the files in a folder say.
 
 A file `settle-die` there lets the worker that comes to this place first die; it takes the file away, so that a plant
-acts once, in one worker. With `hold` all of them wait there, until the test takes the file away. Places are before and after each stage and after each of its writes. `Plants` is the test's
-side.
+acts once, in one worker. With `hold` all of them wait there, until the test takes the file away. Places are before and
+after each stage and after each of its writes. `Plants` is the test's side.
 """
 
 from __future__ import annotations
