@@ -402,6 +402,13 @@ def test_damage_within_a_range_is_told_even_where_its_step_reaches_the_end(code:
         offsets_of(Steps([*span(range(100)), damage, *span(range(200, 251))]), 220)
 
 
+def test_an_error_about_the_whole_partition_is_told() -> None:
+    refused = Message(topic="t", partition=0, error=Error(KafkaError.TOPIC_AUTHORIZATION_FAILED))
+    assert refused.offset() is None
+    with pytest.raises(TransientError, match=r"reading t/0"):
+        offsets_of(Steps([*span(range(100)), refused]), 220)
+
+
 def test_damage_behind_a_range_does_not_make_it_unreadable() -> None:
     damage = message(220, error=Error(KafkaError._BAD_MSG))
     assert offsets_of(Steps([*span(range(220)), damage, *span(range(300, 310))]), 220) == list(range(220))

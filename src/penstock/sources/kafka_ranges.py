@@ -132,7 +132,8 @@ class _Reading:
         partition = told.partition()
         if partition not in self._next or told.error().code() in (self._end_code, *self._lost_codes):
             return False
-        return bool(told.offset() < self._spans[partition].end)
+        at = told.offset()  # None where it is about the whole partition
+        return at is None or bool(at < self._spans[partition].end)
 
     def _heed(self, told: Any) -> None:
         partition = told.partition()
