@@ -202,6 +202,13 @@ def test_what_is_for_spark_is_refused_without_it(shop, call, flag):
     assert "Add --engine spark" in err
 
 
+@pytest.mark.parametrize("flags", [[], ["--master", "local[2]"], ["--conf", "spark.executor.memory=2g"]])
+def test_each_flag_of_spark_goes_without_the_others(shop, call, flags):
+    code, _, err = call(shop, "run", "tick", "--once", "--engine", "spark", *flags)
+    assert code == 2
+    assert "Did you mean ticks?" in err
+
+
 def test_run_logs_json_lines_off_a_terminal(shop, call):
     call(shop, "simulate", "--events", "500")
     code, out, err = call(shop, "run", "--once", "--json")

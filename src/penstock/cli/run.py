@@ -90,6 +90,8 @@ def _with_engine(session: Session, engine: str | None, master: str | None, conf:
         raise UsageError(
             "--master and --conf are for the Spark engine, and this run has another one", hint="Add --engine spark."
         )
+    if not conf:
+        return session
     return session.with_settings({"spark_options": ",".join(filter(None, (settings.spark_options, *conf)))})
 
 
