@@ -103,8 +103,31 @@ def test_what_a_topic_for_rejects_does_not_take_is_sent_shorter(tmp_path: Path, 
     assert values == [*small[:50], None, None, *small[50:]]
     told = json.loads(dict(letters["1/0/50"].headers())[TOO_LARGE])
     assert told == {"bytes": len(large), "sha256": hashlib.sha256(large).hexdigest()}
-    assert letters["1/0/51"].key() is None
+    assert letters["1/0/51"].key() == b"1/0/51"
     assert json.loads(dict(letters["1/0/51"].headers())[TOO_LARGE])["bytes"] == 1
+
+
+FAR = 4_102_444_800_000
+"""The first millisecond of the year 2100, which a topic with the brokers' own settings refuses."""
+
+
+def test_what_a_topic_for_rejects_does_not_take_is_sent_plainer(tmp_path: Path, kafka_server: KafkaServer) -> None:
+    source = Topic(kafka_server.address, 1, message_timestamp_after_max_ms=str(2**62))
+    rejects = Topic(kafka_server.address, 1, cleanup_policy="compact")
+    folder = world.make_project(tmp_path, f'kafka: {{topic: {source.name}, brokers: "{source.address}"}}')
+    declaration = folder / "pipelines" / "meters.yaml"
+    declaration.write_text(declaration.read_text() + f"rejects: {{kafka: {{topic: {rejects.name}}}}}\n")
+    source.send([b"{0"], key=b"before")
+    source.send([b"{1", b"{2"])
+    source.send([b"{3"], key=b"late", timestamp=FAR)
+    source.send([b"{4"], timestamp=FAR)
+    source.send([b"{5"], key=b"after")
+    world.run(folder, rows=6)
+    letters = {dict(one.headers())["penstock.place"].decode(): one for one in everything(source.address, rejects.name)}
+    assert [letters[f"1/0/{offset}"].value() for offset in range(6)] == [b"{%d" % offset for offset in range(6)]
+    keys = [letters[f"1/0/{offset}"].key() for offset in range(6)]
+    assert keys == [b"before", b"1/0/1", b"1/0/2", b"late", b"1/0/4", b"after"]
+    assert all(one.timestamp()[1] < FAR for one in letters.values())
 
 
 def test_a_refusal_that_only_the_report_brings_is_one(kafka_server: KafkaServer) -> None:

@@ -242,13 +242,13 @@ def test_a_large_record_may_be_of_any_time() -> None:
 def test_a_reject_of_any_time_is_sent() -> None:
     sent: list[pa.Table] = []
 
-    def send_fitting(block: pa.Table) -> list[int]:
+    def send_acceptable(block: pa.Table) -> list[int]:
         sent.append(block)
         return []
 
     letters = DeadLetters.__new__(DeadLetters)
     letters._declared = RejectsTopic("rejects", KafkaCluster("b:1"))
-    letters._producer = SimpleNamespace(send_fitting=send_fitting)  # type: ignore[assignment]
+    letters._producer = SimpleNamespace(send_acceptable=send_acceptable)  # type: ignore[assignment]
     letters._origin = "ticks"
     letters._tables = SimpleNamespace(  # type: ignore[assignment]
         pipeline="p", bronze=SimpleNamespace(read=lambda **_: iter(()))

@@ -30,7 +30,7 @@ from penstock.sources.kafka_client import Cluster
 from penstock.sources.kafka_producer import TopicProducer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
     from types import TracebackType
 
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 FOREIGN_EXCEPTION = "penstock.Rejected"
 """What `__connect.errors.exception.class.name` says: the name that other tools group by."""
+
+PLACE_HEADER = "penstock.place"
 
 OURS = "ours"
 """Column of letters: the headers that say where a reject was and why it is one, without the record's own."""
@@ -210,7 +212,7 @@ class DeadLetters:
             "__connect.errors.exception.class.name": FOREIGN_EXCEPTION,
             "__connect.errors.exception.message": row["detail"] or ", ".join(reasons),
             "penstock.pipeline": self._tables.pipeline,
-            "penstock.place": f"{row[SOURCE]}/{row[PARTITION]}/{row[OFFSET]}",
+            PLACE_HEADER: f"{row[SOURCE]}/{row[PARTITION]}/{row[OFFSET]}",
             "penstock.index": row[INDEX],
             "penstock.batch": row[BATCH],
             "penstock.disposition": row["disposition"],
@@ -220,35 +222,51 @@ class DeadLetters:
 
 
 def _send_letters(producer: TopicProducer, letters: pa.Table) -> None:
-    """Send letters, and again what the topic does not take for its size: in halves, for it counts what comes together,
-    and a single one shorter.
+    """Send letters, and again what the topic does not accept: in halves, for it refuses what comes together, and a
+    single one plainer.
 
     Raises:
         TransientError, UsageError: as `TopicProducer.send` does.
     """
-    refused = letters.take(pa.array(producer.send_fitting(letters), pa.int64()))
+    refused = letters.take(pa.array(producer.send_acceptable(letters), pa.int64()))
     if refused.num_rows > 1:
         half = refused.num_rows // 2
         _send_letters(producer, refused.slice(0, half))
         _send_letters(producer, refused.slice(half))
     elif refused.num_rows:
-        for shorter in _shorter(refused):
-            if not producer.send_fitting(shorter):
+        for plainer in _plainer(refused):
+            if not producer.send_acceptable(plainer):
                 return
-        producer.send(shorter)  # says why not
+        producer.send(plainer)  # says why not
 
 
-def _shorter(letter: pa.Table) -> list[pa.Table]:
-    """A letter without its value, whose length and hash a header tells, and then with our headers alone."""
-    [row] = letter.select(["value", "headers", OURS]).to_pylist()
+def _plainer(letter: pa.Table) -> Iterator[pa.Table]:
+    """A letter that was not accepted, with less and less of the record.
+
+    Each has a key, which a compacted topic wants: the record's place where the record has none. Then it goes without
+    its time, without its value, whose length and hash a header tells, without both, and with our headers alone.
+    """
+    [row] = letter.drop_columns(["timestamp"]).to_pylist()
+    place = next(header["value"] for header in row[OURS] if header["key"] == PLACE_HEADER)
     told = []
     if row["value"] is not None:
         header = too_large_header(len(row["value"]), hashlib.sha256(row["value"]).hexdigest())
         told = [{"key": TOO_LARGE, "value": header}]
-    bare = letter.drop_columns(["value", "headers"]).append_column("value", pa.nulls(1, pa.binary()))
-    first = bare.append_column("headers", pa.array([[*row["headers"], *told]], HEADERS))
-    last = bare.drop_columns(["key"]).append_column("headers", pa.array([[*row[OURS], *told]], HEADERS))
-    return [first, last]
+    key = place if row["key"] is None else row["key"]
+    no_value = {"value": None, "headers": [*row["headers"], *told]}
+    yield _with(letter, {"key": key})
+    yield _with(letter, {"key": key, "timestamp": None})
+    yield _with(letter, {"key": key, **no_value})
+    yield _with(letter, {"key": key, "timestamp": None, **no_value})
+    yield _with(letter, {"key": place, "timestamp": None, "value": None, "headers": [*row[OURS], *told]})
+
+
+def _with(letter: pa.Table, values: dict[str, Any]) -> pa.Table:
+    """The letter with other values in some columns."""
+    for name, value in values.items():
+        place = letter.schema.get_field_index(name)
+        letter = letter.set_column(place, letter.schema.field(name), pa.array([value], letter.schema.field(name).type))
+    return letter
 
 
 def _place(row: dict[str, Any]) -> tuple[int, int, int]:

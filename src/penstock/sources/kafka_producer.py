@@ -17,7 +17,7 @@ from penstock.sources.kafka_client import LATEST
 from penstock.sources.push_log import Appended
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     import pyarrow as pa
 
@@ -25,19 +25,24 @@ if TYPE_CHECKING:
     from penstock.sources.kafka_client import Cluster
 
 
-REFUSALS = (
+OF_A_RECORD = (
     "MSG_SIZE_TOO_LARGE",
+    "INVALID_MSG_SIZE",
+    "INVALID_TIMESTAMP",
     "INVALID_RECORD",
     "_INVALID_DIFFERENT_RECORD",
-    "INVALID_TIMESTAMP",
-    "INVALID_MSG_SIZE",
+)
+"""Answers of the brokers, by the client's names, about what is in one record: without it the others may be taken."""
+
+REFUSALS = (
+    *OF_A_RECORD,
     "UNSUPPORTED_FOR_MESSAGE_FORMAT",
     "POLICY_VIOLATION",
     "TOPIC_EXCEPTION",
     "_UNKNOWN_TOPIC",
     "UNKNOWN_TOPIC_OR_PART",
 )
-"""Answers of the brokers, by the client's names, that would be the same for the same record."""
+"""Answers that would be the same for the same record."""
 
 
 class TopicProducer:
@@ -71,15 +76,15 @@ class TopicProducer:
             TransientError: not all of them were acknowledged; those that were stay.
             UsageError: the brokers refuse them.
         """
-        appended, too_large = self._send(block)
-        if too_large:
-            raise failure_of(self._cluster, self._topic, self._failures[too_large[0]])
+        appended, refused = self._send(block)
+        if refused:
+            raise failure_of(self._cluster, self._topic, self._failures[refused[0]])
         return appended
 
-    def send_fitting(self, block: pa.Table) -> list[int]:
-        """Send records; the rows that were refused for their size. All others are durable when it returns.
+    def send_acceptable(self, block: pa.Table) -> list[int]:
+        """Send records; the rows that the topic does not accept. All others are durable when it returns.
 
-        Brokers refuse what came to them together: a row that is refused may be taken with fewer others.
+        Brokers refuse what came to them together: a row that is refused may be accepted with fewer others.
 
         Raises:
             TransientError, UsageError: as `send` does.
@@ -87,7 +92,7 @@ class TopicProducer:
         return self._send(block)[1]
 
     def _send(self, block: pa.Table) -> tuple[Appended, list[int]]:
-        """The places of what was sent, and the rows that were refused for their size."""
+        """The places of what was sent, and the rows that were refused for what is in them."""
         rows = block.num_rows
         partitions, offsets = np.full(rows, -1, np.int32), np.full(rows, -1, np.int64)
         failures = self._failures = {}
@@ -99,17 +104,17 @@ class TopicProducer:
                 partitions[row], offsets[row] = message.partition(), message.offset()
 
         with_failures(self._cluster, self._topic, lambda: self._produce(block, placed))
-        size = self._cluster.module.KafkaError.MSG_SIZE_TOO_LARGE
-        too_large = sorted(row for row, error in failures.items() if error.code() == size)
-        if len(too_large) < len(failures):
-            other = next(error for error in failures.values() if error.code() != size)
+        of_a_record = _codes(self._cluster, OF_A_RECORD)
+        refused = sorted(row for row, error in failures.items() if error.code() in of_a_record)
+        if len(refused) < len(failures):
+            other = next(error for error in failures.values() if error.code() not in of_a_record)
             raise failure_of(self._cluster, self._topic, other)
-        silent = int((partitions < 0).sum()) - len(too_large)
+        silent = int((partitions < 0).sum()) - len(refused)
         if silent:
             raise self._cluster.away(f"{silent} records sent to {self._topic} were not acknowledged")
         for number in np.unique(partitions[partitions >= 0]).tolist():
             self._reached[number] = int(offsets[partitions == number].max())
-        return Appended(partitions, offsets, wall_clock()), too_large
+        return Appended(partitions, offsets, wall_clock()), refused
 
     def _wait_until_readable(self) -> None:
         """A transaction is committed when its coordinator says so; its marks reach the partitions a little later."""
@@ -156,9 +161,13 @@ def with_failures(cluster: Cluster, topic: str, action: Any) -> None:
 
 def failure_of(cluster: Cluster, topic: str, error: Any) -> PenstockError:
     """Why a record was not sent, as one of our errors; the client says it when it is called or in its report."""
-    if error.code() in {getattr(cluster.module.KafkaError, name) for name in REFUSALS}:
+    if error.code() in _codes(cluster, REFUSALS):
         return UsageError(f"{topic} does not take a record: {cluster.plain(error.str())}")
     return cluster.failure(error, f"sending to {topic}")
+
+
+def _codes(cluster: Cluster, names: Iterable[str]) -> set[int]:
+    return {getattr(cluster.module.KafkaError, name) for name in names}
 
 
 def _rows(block: pa.Table) -> Iterator[tuple[Any, Any, Any, int | None]]:
