@@ -7,7 +7,7 @@
     ├── TransientError            exit 1   the same call may succeed later; the only error that is retried
     ├── RuleStopped               exit 1   a rule whose action is `stop` failed
     ├── StorageError              exit 1   the lake cannot be written or read (disk full, read-only, denied)
-    ├── EngineFailed          exit 1   the workers of an engine failed again and again
+    ├── EngineFailed              exit 1   the workers of an engine failed again and again
     ├── LawBroken                 exit 3   an audit found violations
     │   └── LakeCorrupt           exit 3   stored bytes are not what was written
     ├── Fenced                    exit 4   another writer owns the pipeline

@@ -531,8 +531,9 @@ PREPARED_ROWS_MAX = 100_000
 PREPARED_QUERIES_MAX = 64
 """Queries that an engine keeps planned; those used longest ago are planned again."""
 
-SPARK_PLANS_KEPT = 4
-"""Plans that a worker keeps compiled, and the driver on their way to the workers: one for each set of pins in use."""
+PLANS_KEPT = 4
+"""Plans of a pipeline that stay compiled, in the loop, in Spark's driver and in a worker: one for each set of pins in
+use. Batches in flight have two at most."""
 
 SPARK_ROOMS_KEPT = 32
 """Pipelines that a worker keeps open, each with an engine and a source; one more, and the one used longest ago goes."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from penstock.limits import PLANS_KEPT
 from penstock.plan.compile import compile as compile_plan
 
 if TYPE_CHECKING:
@@ -17,18 +19,18 @@ if TYPE_CHECKING:
 
 
 class Plans:
-    """The plan for each pair of contract and reference versions, compiled once."""
+    """The plan for each pair of contract and reference versions; those that were used last stay compiled."""
 
     def __init__(self, contracts: Contracts, references: ReferenceKeeper, parse: Callable[[str], Pipeline]) -> None:
         self._contracts = contracts
         self._references = references
         self._parse = parse
-        self._compiled: dict[tuple[int, tuple[tuple[str, int], ...]], Plan] = {}
+        self._compiled = lru_cache(PLANS_KEPT)(self._compile)
 
     def plan(self, pins: Pins) -> Plan:
         """The plan to derive a batch with under `pins`."""
-        key = (pins.contract, pins.references)
-        if key not in self._compiled:
-            pipeline = self._parse(self._contracts.get(pins.contract).text)
-            self._compiled[key] = compile_plan(pipeline, self._references.columns(pins.references))
-        return self._compiled[key]
+        return self._compiled(pins.contract, pins.references)
+
+    def _compile(self, contract: int, references: tuple[tuple[str, int], ...]) -> Plan:
+        pipeline = self._parse(self._contracts.get(contract).text)
+        return compile_plan(pipeline, self._references.columns(references))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class ReferenceKeeper:
-    """The references of one pipeline. Used from one thread."""
+    """The references of one pipeline. The loop loads them while another thread, one at a time, takes their tables."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class ReferenceKeeper:
                 version = self._store.append(writer, reference.name, table, self._clock.now())
             except PenstockError as error:
                 version = self._last_good(reference.name, error)
-            self._versions[reference.name] = version
+            self._versions = {**self._versions, reference.name: version}  # a new one: another thread reads it
 
     def _last_good(self, name: str, error: PenstockError) -> int:
         version = self._versions.get(name) or self._store.latest_version(name)

@@ -24,7 +24,7 @@ from penstock.engines.spark.shares import (
 from penstock.engines.spark.worker import Stage
 from penstock.errors import UsageError, check
 from penstock.lake.datafile import overlaps
-from penstock.limits import SPARK_BATCH_SECONDS_TARGET, SPARK_PLANS_KEPT, SPARK_WORKER_BYTES_MIN
+from penstock.limits import PLANS_KEPT, SPARK_BATCH_SECONDS_TARGET, SPARK_WORKER_BYTES_MIN
 from penstock.model.batch import BatchCounts
 from penstock.model.columns import BATCH
 
@@ -81,7 +81,7 @@ class SparkDeriver:
         if id(plan) not in self._pinned:
             pinned = Pinned(uuid.uuid4().hex, plan.pipeline, dict(references))
             self._pinned[id(plan)] = (plan, self.session.broadcast(pinned))
-            while len(self._pinned) > SPARK_PLANS_KEPT:
+            while len(self._pinned) > PLANS_KEPT:
                 _, oldest = self._pinned.pop(next(iter(self._pinned)))
                 oldest.unpersist()
         return Stage(self._setup, self._pinned[id(plan)][1])
@@ -122,6 +122,7 @@ def _setup(session: Session, job: Job) -> Setup:
         rejects=job.rejects.spec,
         silver=job.silver.spec,
         windows=tuple((plan.name, plan.rows_sql) for plan in job.golds),
+        # Not shared out to pipelines: a worker has one share in hand, of whichever pipeline.
         memory_bytes=max(SPARK_WORKER_BYTES_MIN, job.settings.memory_bytes // session.parallelism),
         piece_bytes=2 * job.settings.batch_bytes_max // session.parallelism,
     )

@@ -28,7 +28,7 @@ from penstock.lake.opening import open_storage
 from penstock.lake.parquet import write_files
 from penstock.lake.reading import read_files
 from penstock.lake.schema import align
-from penstock.limits import SPARK_PLANS_KEPT, SPARK_ROOMS_KEPT
+from penstock.limits import PLANS_KEPT, SPARK_ROOMS_KEPT
 from penstock.model.columns import BATCH, PLACE
 from penstock.plan.compile import compile as compile_plan
 from penstock.scratch import ScratchFolder
@@ -165,7 +165,7 @@ class Room:
                 for name, rows in pinned.references.items()
             }
             plan = self._plans[pinned.name] = compile_plan(pinned.pipeline, columns)
-            while len(self._plans) > SPARK_PLANS_KEPT:
+            while len(self._plans) > PLANS_KEPT:
                 self._plans.popitem(last=False)
         return plan
 
