@@ -12,16 +12,15 @@ import pytest
 from faults import world
 from penstock.errors import SourceLost, TransientError
 from sources.kafka_runs import (
-    COMPACTED_RECORDS_MAX,
     Running,
     assert_sound,
     bronze,
-    compact,
     losses,
     make_project,
     remake,
     wait_for,
 )
+from sources.kafka_tests import TopicTests
 from sources.kafka_topics import Topic
 
 if TYPE_CHECKING:
@@ -50,29 +49,8 @@ def test_a_topic_becomes_tables(tmp_path: Path, topic: Topic) -> None:
     assert_sound(folder, first + second)
 
 
-def test_aborted_transactions_leave_gaps_and_nothing_else(tmp_path: Path, topic: Topic) -> None:
-    folder = make_project(tmp_path, topic)
-    kept: list[bytes] = []
-    for start in range(0, 200, 100):
-        groups = [(world.events(start + at, start + at + 10), at % 30 != 10) for at in range(0, 100, 10)]
-        topic.transactions(groups)
-        kept += [value for group, is_committed in groups if is_committed for value in group]
-        world.run(folder, rows=25)
-    assert_sound(folder, kept)
-    topic.transactions([(world.events(900, 910), False)])  # a gap alone, at the end
-    world.run(folder)
-    assert_sound(folder, kept)
-
-
-def test_a_compacted_topic(tmp_path: Path, kafka_server: KafkaServer) -> None:
-    topic, kept = compact(kafka_server)
-    folder = make_project(tmp_path, topic)
-    world.run(folder, rows=30)
-    assert world.violations(folder) == []
-    found = bronze(folder)
-    assert set(kept) <= set(found.values())
-    assert len(found) <= COMPACTED_RECORDS_MAX
-    world.assert_tables(folder, {place[2]: value for place, value in found.items() if value is not None})
+class TestOnTheEmbeddedEngine(TopicTests):
+    engine = "embedded"
 
 
 def test_tombstones_keys_headers_and_large_records(tmp_path: Path, kafka_server: KafkaServer) -> None:
@@ -97,39 +75,6 @@ def test_tombstones_keys_headers_and_large_records(tmp_path: Path, kafka_server:
     assert rejected[22] == ["too_large"]
 
 
-def test_partitions_that_are_added_are_read(tmp_path: Path, topic: Topic) -> None:
-    folder = make_project(tmp_path, topic)
-    first, second, third = world.events(0, 50), world.events(50, 90), world.events(90, 130)
-    topic.send(first)
-    running = Running(folder)
-    wait_for(folder, 50)
-    topic.grow(3)
-    topic.send(second, 0)
-    Topic(topic.address, name=topic.name).send(third, 2)  # a producer that knows of the new partitions
-    wait_for(folder, 130)
-    running.stop()
-    world.run(folder)
-    assert_sound(folder, first + second + third)
-
-
-def test_foreign_members_of_the_group_change_nothing(tmp_path: Path, topic: Topic) -> None:
-    folder = make_project(tmp_path, topic)
-    foreign = confluent_kafka.Consumer(
-        {"bootstrap.servers": topic.address, "group.id": "penstock.meters", "auto.offset.reset": "earliest"}
-    )
-    foreign.subscribe([topic.name])
-    topic.send(world.events(0, 100))
-    foreign.poll(10)
-    running = Running(folder)
-    wait_for(folder, 100)
-    foreign.close()
-    topic.send(world.events(100, 200))
-    wait_for(folder, 200)
-    running.stop()
-    world.run(folder)
-    assert_sound(folder, world.events(0, 200))
-
-
 def test_lag_tools_see_how_far_the_lake_is(tmp_path: Path, topic: Topic) -> None:
     folder = make_project(tmp_path, topic)
     topic.send(world.events(0, 100))
@@ -141,17 +86,6 @@ def test_lag_tools_see_how_far_the_lake_is(tmp_path: Path, topic: Topic) -> None
 
 
 # -- what topics lose -------------------------------------------------------------------------------------------------
-
-
-def test_truncated_records_stop_the_pipeline_with_their_range(tmp_path: Path, topic: Topic) -> None:
-    folder = make_project(tmp_path, topic)
-    topic.send(world.events(0, 50))
-    world.run(folder)
-    topic.send(world.events(50, 100))
-    topic.truncate({0: 70})
-    with pytest.raises(SourceLost, match=r"0/50\.\.70"):
-        world.run(folder)
-    assert_sound(folder, world.events(0, 50))
 
 
 def test_a_recorded_loss_is_in_the_audit(tmp_path: Path, topic: Topic) -> None:
@@ -178,22 +112,6 @@ def test_records_lost_while_it_runs(tmp_path: Path, topic: Topic) -> None:
     world.run(folder)
     assert_sound(folder, world.events(10, 60))
     assert losses(folder) == []
-
-
-def test_a_topic_made_anew_is_another_source(tmp_path: Path, topic: Topic) -> None:
-    folder = make_project(tmp_path, topic)
-    topic.send(world.events(0, 50))
-    world.run(folder)
-    topic.delete()
-    remake(topic)
-    topic.send(world.events(50, 200))
-    with pytest.raises(SourceLost, match="made anew"):
-        world.run(folder)
-    world.run(folder, new_incarnation=True)
-    assert world.violations(folder) == []
-    found = bronze(folder)
-    assert {place[0] for place in found} == {1, 2}
-    assert Counter(found.values()) == Counter(world.events(0, 200))
 
 
 def test_a_topic_made_anew_while_it_runs_is_noticed(tmp_path: Path, topic: Topic) -> None:
