@@ -30,20 +30,10 @@ class FileDamaged(SourceLost):
     """A file cannot be read further. What was delivered before stays as it is."""
 
 
-class HashingReader:
-    """Reads a file from its start and keeps the SHA-256 of what was read."""
+class _OnlyRead:
+    """What Arrow asks of a file besides its bytes."""
 
-    def __init__(self, handle: BinaryIO) -> None:
-        self._handle = handle
-        self._hash = hashlib.sha256()
-        self.size = 0
-        self.closed = False
-
-    def read(self, count: int = -1) -> bytes:
-        block = self._handle.read(count)
-        self._hash.update(block)
-        self.size += len(block)
-        return block
+    closed = False
 
     def readable(self) -> bool:
         return True
@@ -60,6 +50,21 @@ class HashingReader:
     def flush(self) -> None:
         """Nothing is written; Arrow calls it on every file."""
 
+
+class HashingReader(_OnlyRead):
+    """Reads a file from its start and keeps the SHA-256 of what was read."""
+
+    def __init__(self, handle: BinaryIO) -> None:
+        self._handle = handle
+        self._hash = hashlib.sha256()
+        self.size = 0
+
+    def read(self, count: int = -1) -> bytes:
+        block = self._handle.read(count)
+        self._hash.update(block)
+        self.size += len(block)
+        return block
+
     def hex_digest(self) -> str:
         """The digest of the whole file: what was not read yet is read now."""
         while self.read(FILE_BLOCK_BYTES):
@@ -67,30 +72,17 @@ class HashingReader:
         return self._hash.hexdigest()
 
 
-class SecondReader:
+class SecondReader(_OnlyRead):
     """Reads an open file from its start again, without moving the position of its handle."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._position = 0
-        self.closed = False
 
     def read(self, count: int) -> bytes:
         block = os.pread(self._descriptor, count, self._position)
         self._position += len(block)
         return block
-
-    def readable(self) -> bool:
-        return True
-
-    def writable(self) -> bool:
-        return False
-
-    def seekable(self) -> bool:
-        return False
-
-    def close(self) -> None:
-        self.closed = True
 
 
 def plain_blocks(handle: BinaryIO) -> Iterator[bytes]:
