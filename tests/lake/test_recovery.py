@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,16 +14,19 @@ from deltalake import DeltaTable
 from lake.faults import SPEC, bronze_rows, column
 from lake.lakes import open_lake
 from penstock.errors import LakeCorrupt
-from penstock.lake import layout, log
+from penstock.lake import layout, log, recovery
 from penstock.lake.fence import take_over
 from penstock.lake.ledger import Ledger
 from penstock.lake.recovery import recover
+from penstock.lake.tail import read_tail
 from penstock.model.batch import BatchCounts, LedgerRow, Pins
 from penstock.model.types import ColumnType
 
 if TYPE_CHECKING:
     from penstock.lake.fence import Writer
+    from penstock.lake.storage import Storage
     from penstock.lake.table import Table
+    from penstock.lake.tail import Tail
 
 SILVER = layout.silver_spec("s", [("at", ColumnType("timestamp"))], "at")
 SPECS = (layout.contracts_spec("p"), SPEC, layout.rejects_spec("p"), SILVER, layout.ledger_spec("p"))
@@ -355,6 +359,21 @@ def test_other_readers_take_our_checkpoint(world: World) -> None:
     assert DeltaTable(str(world.folder / "bronze/p")).to_pyarrow_table().num_rows == 6
     polars = pytest.importorskip("polars")
     assert polars.read_delta(str(world.folder / "bronze/p")).height == 6
+
+
+def test_a_writer_on_another_machine_that_goes_on_is_no_damage(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lock of a store's lake does not reach there: that writer commits until it is fenced."""
+    batches = itertools.count(3)
+
+    def read(storage: Storage, name: str) -> Tail:
+        world.batch(next(batches))
+        tail = read_tail(storage, name)
+        world.batch(next(batches))
+        return tail
+
+    monkeypatch.setattr(recovery, "read_tail", read)
+    assert world.recover() == []
+    assert next(batches) == 3 + 2 * len(SPECS)
 
 
 def test_other_pipelines_tables_are_left_alone(world: World) -> None:

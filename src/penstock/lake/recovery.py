@@ -18,7 +18,7 @@ from penstock.lake.tail import Tail, read_tail
 from penstock.model.columns import batch_txn, contract_pin, offset_place, reference_pin
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from penstock.lake.lake import Lake
 
@@ -42,23 +42,24 @@ def recover(
         LakeCorrupt: something is lost that others were built on, with the range; nothing was changed then, but for the
             ledger's own end.
     """
-    # 1 look at every table's end, the ledger's first: it names the versions the others must have
-    tails = _tails(lake, pipeline)
+    # 1 look at every table's end, downstream first: a writer on another machine may go on until it is fenced, and what
+    # a table has by then is upstream when that is looked at. The ledger names the versions the others must have.
     report: list[str] = []
-    ledger_name = table_name(Kind.LEDGER, pipeline)
-    if ledger_name in tails:
-        _check_beyond(tails[ledger_name], pipeline, absorbed_elsewhere or 0, "a store that is served from it")
-        tails[ledger_name] = _put_right(lake, tails[ledger_name], report)
+    tails = _tails(lake, pipeline, [Kind.LEDGER])
+    for name, tail in tails.items():
+        _check_beyond(tail, pipeline, absorbed_elsewhere or 0, "a store that is served from it")
+        tails[name] = _put_right(lake, tail, report)
+    versions = _ledger_versions(lake, pipeline)
+    tails |= _tails(lake, pipeline, reversed(_UPSTREAM_FIRST))
     # 2 refuse, before anything is changed, where something was built on what is gone
-    view = _View(pipeline, tails, _ledger_versions(lake, pipeline))
+    view = _View(pipeline, tails, versions)
     _check_order(view)
     _check_versions(view)
     _check_pins(view)
     _check_trimmed(view, trimmed or {})
     # 3 move aside what is torn, rebuild checkpoints, and make all of it durable
-    for name, tail in tails.items():
-        if name != ledger_name:
-            _put_right(lake, tail, report)
+    for name in view.of(*_UPSTREAM_FIRST):
+        _put_right(lake, tails[name], report)
     return report
 
 
@@ -75,10 +76,11 @@ class _View:
         return 0 if tail is None else tail.txns.get(batch_txn(self.pipeline), 0)
 
     def of(self, *kinds: Kind) -> list[str]:
-        return [name for name in self.tails if split_name(name)[0] in kinds]
+        """The tables of these kinds, in their order."""
+        return [name for kind in kinds for name in self.tails if split_name(name)[0] is kind]
 
 
-_ORDER = (
+_UPSTREAM_FIRST = (
     Kind.CONTRACTS,
     Kind.REFERENCES,
     Kind.MANIFESTS,
@@ -86,15 +88,15 @@ _ORDER = (
     Kind.REJECTS,
     Kind.SILVER,
     Kind.GOLD,
-    Kind.LEDGER,
 )
+"""The kinds of tables that recovery looks at besides the ledger."""
 
 
-def _tails(lake: Lake, pipeline: str) -> dict[str, Tail]:
-    """The ends of the pipeline's tables, upstream first: those named after it, and those its writers took."""
+def _tails(lake: Lake, pipeline: str, kinds: Iterable[Kind]) -> dict[str, Tail]:
+    """The ends of the pipeline's tables, kind by kind: those named after it, and those its writers took."""
     found = {}
     names = lake.tables()
-    for kind in _ORDER:
+    for kind in kinds:
         for name in names:
             if split_name(name)[0] is not kind:
                 continue
