@@ -428,6 +428,9 @@ DEAD_LETTER_END_SECONDS = 10.0
 KAFKA_LOOK_SECONDS = 0.25
 """Between two looks at where a topic ends, while a loop waits for records."""
 
+KAFKA_LOOK_BYTES = 64 * KIB
+"""Fetched of a partition whose next record's time is asked for."""
+
 KAFKA_STEP_WAIT_SECONDS = 0.1
 """The longest wait of the reading thread for one message; so late it sees that it has to end."""
 

@@ -470,11 +470,11 @@ class Project:
             takers = [one for one in self.pipelines if one.source.origin.kind in kinds]
             if len(takers) == 1:
                 return takers[0]
-            if "push" in kinds:
+            if not any(isinstance(one.source.origin, KafkaSource) for one in takers) and "push" in kinds:
                 return self._push_pipeline(None)
             self._require_sound()
             raise UsageError(
-                f"{len(takers)} pipelines read from Kafka",
+                f"{len(takers)} pipelines {'take made-up records' if to is None else 'read from Kafka'}",
                 hint=f"Name one of {', '.join(one.name for one in takers)}." if takers else "Declare one.",
             )
         found = self._chosen([name])[0]

@@ -126,6 +126,9 @@ VALUE_CASES = {
     ),
     "comma before a text": declaration(rules="    r: {check: side in ('buy', «unquoted-comma»'sell'}\n"),
     "comma in measure": gold("  g: {window: 1 h, measures: {n: quantile(price, «unquoted-comma»0.5)}}\n"),
+    "no mechanism": source(
+        "  kafka: {topic: a, brokers: b, security: «missing-field»{protocol: sasl_ssl, username: u, password: p}}\n"
+    ),
     "on_data_loss": source("  push: {}\n  on_data_loss: «unknown-value»ignore\n"),
     "format": source("  push: {}\n  format: «unknown-value»jsn\n"),
     "otherwise": declaration(rules="    r: {check: price > 0, otherwise: «unknown-value»flagg}\n"),

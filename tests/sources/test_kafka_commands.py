@@ -15,7 +15,7 @@ import pytest
 import penstock
 from faults import world
 from penstock import limits
-from penstock.errors import Fenced, UsageError
+from penstock.errors import Fenced, SourceLost, UsageError
 from penstock.ops.scaffold import create_project
 from penstock.sources.contract import TOO_LARGE
 from penstock.sources.kafka_client import Cluster
@@ -105,6 +105,19 @@ def test_what_a_topic_for_rejects_does_not_take_is_sent_shorter(tmp_path: Path, 
     assert told == {"bytes": len(large), "sha256": hashlib.sha256(large).hexdigest()}
     assert letters["1/0/51"].key() == b"1/0/51"
     assert json.loads(dict(letters["1/0/51"].headers())[TOO_LARGE])["bytes"] == 1
+
+
+def test_a_mistyped_topic_may_be_put_right(tmp_path: Path, kafka_server: KafkaServer) -> None:
+    topic = Topic(kafka_server.address, 1)
+    topic.send(world.events(0, 20))
+    folder = world.make_project(tmp_path, f'kafka: {{topic: {topic.name}s, brokers: "{topic.address}"}}')
+    with pytest.raises(SourceLost, match=f"no topic {topic.name}s"):
+        world.run(folder)
+    declaration = folder / "pipelines" / "meters.yaml"
+    declaration.write_text(declaration.read_text().replace(f"{topic.name}s", topic.name))
+    world.run(folder)
+    assert world.violations(folder) == []
+    assert len(world.by_sql(folder, "bronze/meters")) == 20
 
 
 FAR = 4_102_444_800_000

@@ -18,16 +18,19 @@ from penstock import limits
 from penstock.declare import load_pipeline
 from penstock.errors import TransientError, UsageError
 from penstock.model.columns import BATCH, INDEX, OFFSET, PARTITION, SOURCE, TIMESTAMP
-from penstock.model.kafka import KafkaCluster, KafkaSecurity, KafkaSource, RejectsTopic, Secret
+from penstock.model.kafka import KafkaCluster, KafkaSecurity, KafkaSource, RejectsTopic, Secret, TopicShape
 from penstock.model.position import Range
+from penstock.ops.topics import _differences
 from penstock.run.deadletters import DeadLetters
 from penstock.sources.contract import RECORD_SCHEMA, TOO_LARGE, UNREADABLE_HEADERS, UTC_MICROSECONDS, Bounds
-from penstock.sources.kafka import _choose, _end_of
-from penstock.sources.kafka_ahead import Buffer, Piece
+from penstock.sources.kafka import TopicSource, _choose, _end_of
+from penstock.sources.kafka_ahead import Ahead, Buffer, Piece
 from penstock.sources.kafka_client import Cluster
 from penstock.sources.kafka_offsets import Allotment, GroupOffsets
+from penstock.sources.kafka_producer import TopicProducer
 from penstock.sources.kafka_ranges import read_pieces
 from penstock.sources.kafka_records import records_of, runs_of
+from penstock.sources.kafka_topics import settings_of
 
 HUGE = 1 << 40
 
@@ -364,7 +367,7 @@ def test_a_wrong_setting_is_told_without_its_value(tmp_path: Any) -> None:
 def test_a_topic_without_an_id_is_refused(tmp_path: Any) -> None:
     cluster = Cluster(KafkaCluster("b:1", KafkaSecurity()), tmp_path)
     answer: Future[Any] = Future()
-    cluster._admin = SimpleNamespace(describe_topics=lambda *_, **__: {"t": answer})
+    cluster._admin = SimpleNamespace(describe_topics=lambda *_, **__: {"t": answer}, poll=lambda _: None)
     answer.set_result(SimpleNamespace(topic_id=Uuid(0, 0), partitions=[]))
     with pytest.raises(UsageError, match="no id") as told:
         cluster.topic("t")
@@ -372,6 +375,64 @@ def test_a_topic_without_an_id_is_refused(tmp_path: Any) -> None:
     answer = Future()
     answer.set_result(SimpleNamespace(topic_id=Uuid(0, 1), partitions=[]))
     assert cluster.topic("t").unique_id == str(Uuid(0, 1))
+
+
+def test_what_was_wrong_before_an_answer_is_over(tmp_path: Any) -> None:
+    cluster = Cluster(KafkaCluster("b:1", KafkaSecurity()), tmp_path)
+    queued = [Error(KafkaError._AUTHENTICATION)]
+
+    def poll(_seconds: float) -> None:
+        while queued:
+            cluster.note(queued.pop())
+
+    cluster._admin = SimpleNamespace(poll=poll)
+    answer: Future[int] = Future()
+    answer.set_result(7)
+    assert cluster.answer(answer, 1.0) == 7
+    assert not cluster.is_troubled
+    assert isinstance(cluster.away("no answer in time"), TransientError)
+    queued.append(Error(KafkaError._AUTHENTICATION))
+    assert isinstance(cluster.away("no answer in time"), UsageError)
+
+
+def test_settings_that_are_not_shown_to_this_user_are_none(tmp_path: Any) -> None:
+    cluster = Cluster(KafkaCluster("b:1", KafkaSecurity()), tmp_path)
+    answer: Future[Any] = Future()
+    answer.set_exception(KafkaException(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)))
+    cluster._admin = SimpleNamespace(
+        describe_configs=lambda resources, **_: dict.fromkeys(resources, answer), poll=lambda _: None
+    )
+    assert settings_of(cluster, "t") == {}
+    shape = TopicShape(partitions=3, retention=1_000_000, compaction=True)
+    assert list(_differences(KafkaSource("t", KafkaCluster("b:1"), None, shape), 3, 1, {})) == []
+
+
+def test_a_cluster_whose_topic_cannot_be_used_is_closed(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[Cluster] = []
+
+    def topic(*_: Any) -> None:
+        raise TransientError("away")
+
+    monkeypatch.setattr(Cluster, "topic", topic)
+    monkeypatch.setattr(Cluster, "close", lambda cluster: closed.append(cluster))
+    declared = KafkaCluster("b:1")
+    with pytest.raises(TransientError):
+        TopicProducer(Cluster(declared, tmp_path), "t")
+    with pytest.raises(TransientError):
+        TopicSource(KafkaSource("t", declared), pipeline="p", incarnation=1, folder=tmp_path)
+    assert len(closed) == 2
+
+
+def test_a_trickle_does_not_keep_the_whole_steps_that_it_came_with() -> None:
+    ahead = Ahead.__new__(Ahead)
+    ahead._record_bytes_max, ahead._step, ahead._clock = 10_000, 1, lambda: 0
+    ahead.buffers = {0: Buffer(0, 0, None), 1: Buffer(0, 0, None)}
+    messages = [message(offset, value=b"x" * 1_000) for offset in range(500)]
+    found = dict(ahead._pieces([*messages, message(0, 1, value=b"y" * 1_000)], Kind()))
+    assert (found[0].rows, found[1].rows) == (500, 1)
+    assert found[1].table["value"].to_pylist() == [b"y" * 1_000]
+    held = {buffer.address: buffer.size for buffer in found[1].table["value"].chunk(0).buffers() if buffer is not None}
+    assert sum(held.values()) < 10_000
 
 
 @pytest.mark.parametrize(("before", "after"), [(700, limits.KAFKA_COLLECT_OBJECTS), (0, 0), (10**6, 10**6)])

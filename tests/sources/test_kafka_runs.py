@@ -123,7 +123,7 @@ def test_a_topic_made_anew_while_it_runs_is_noticed(tmp_path: Path, topic: Topic
     remake(topic)
     topic.send(world.events(50, 200))
     running._thread.join(60)
-    with pytest.raises(SourceLost):
+    with pytest.raises(SourceLost, match="made anew"):
         running.stop()
     assert world.violations(folder) == []
     assert Counter(bronze(folder).values()) == Counter(world.events(0, 50))

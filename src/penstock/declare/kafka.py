@@ -272,6 +272,10 @@ def build_security(parsed: Parsed, report: Report) -> KafkaSecurity | None:
             message = f"`{wanted.name}` is not used with the protocol {protocol}"
             report.add(parsed.mark(wanted), "option-without-use", message, "Use `protocol: ssl` or `sasl_ssl`.")
             sound = False
+    if protocol.startswith("sasl") and not parsed.has(MECHANISM):
+        message = f"the protocol {protocol} needs `mechanism`"
+        report.add(parsed.node.mark, "missing-field", message, "Write for example `mechanism: scram-sha-512`.")
+        sound = False
     password, key_password = parsed.get(PASSWORD), parsed.get(KEY_PASSWORD)
     secrets = [None if one is None else build_secret(one.value, report) for one in (password, key_password)]
     if not sound:

@@ -41,7 +41,7 @@ class PartitionLag:
     """A partition beside the lake: the topic holds [earliest, latest), the lake has what lies below `position`.
 
     `position` is None before anything of the topic was read. `records` counts offsets above it, some of which may hold
-    no record; `seconds` is the age of the first record there, None where there is none.
+    no record; `seconds` is the age of the first record there, None where there is none or it did not come in time.
     """
 
     partition: int
@@ -118,15 +118,18 @@ def _state(pipeline: str, origin: KafkaSource, folder: Path, *, create: bool) ->
 
 
 def _differences(origin: KafkaSource, partitions: int, replication: int, settings: dict[str, str]) -> Iterator[str]:
+    """What is not as declared. Of `settings` only those that are there are looked at."""
     shape = origin.shape
     if shape.partitions not in (None, partitions):
         yield f"it has {partitions} partitions, not {shape.partitions}"
     if shape.replication not in (None, replication):
         yield f"it keeps {replication} copies, not {shape.replication}"
-    if shape.retention is not None and settings.get("retention.ms") != str(shape.retention // 1_000):
-        yield f"retention.ms is {settings.get('retention.ms')}, not {shape.retention // 1_000}"
-    if shape.compaction and "compact" not in settings.get("cleanup.policy", ""):
-        yield f"cleanup.policy is {settings.get('cleanup.policy')}: it is not compacted"
+    retention, policy = settings.get("retention.ms"), settings.get("cleanup.policy")
+    wanted = None if shape.retention is None else str(shape.retention // 1_000)
+    if wanted is not None and retention not in (None, wanted):
+        yield f"retention.ms is {retention}, not {wanted}"
+    if shape.compaction and policy is not None and "compact" not in policy:
+        yield f"cleanup.policy is {policy}: it is not compacted"
 
 
 def describe_topics(pipelines: Sequence[Pipeline], folder: Path, lake: Lake) -> tuple[TopicDescription, ...]:

@@ -116,7 +116,7 @@ class DeadLetters:
                 except (TransientError, UsageError, SourceLost) as error:
                     self._drop_producer()
                     self._tell(f"rejects are not sent, trying again in {delay:.2g} s: {error.message}")
-                    self._wait(delay)
+                    self._wait(delay, for_more=False)
                     delay = min(TRANSIENT_SECONDS_MAX, 2 * delay)
                 if self._clock.monotonic() - kept_at >= DEAD_LETTER_COMMIT_SECONDS:
                     self._keep_position()
@@ -135,13 +135,16 @@ class DeadLetters:
         ending = self._ending_at
         return ending is not None and (self._sent >= self._absorbed or self._clock.monotonic() >= ending)
 
-    def _wait(self, seconds: float) -> None:
+    def _wait(self, seconds: float, *, for_more: bool = True) -> None:
+        """Until the run ends, or with `for_more` another batch is absorbed."""
         with self._changed:
             is_ending, absorbed = self._ending_at is not None, self._absorbed
             if is_ending:
                 self._changed.wait(min(TRANSIENT_SECONDS_MIN, seconds))
             else:
-                self._changed.wait_for(lambda: self._ending_at is not None or self._absorbed > absorbed, seconds)
+                self._changed.wait_for(
+                    lambda: self._ending_at is not None or (for_more and self._absorbed > absorbed), seconds
+                )
 
     def _keep_position(self) -> None:
         """Commit how far the topic has the rejects."""
@@ -166,6 +169,8 @@ class DeadLetters:
         rejects = self._tables.rejects
         files = rejects.files()
         for batch in range(self._sent + 1, last + 1):
+            if self._is_done():
+                return
             for rows in rejects.read(columns=COLUMNS, batches=(batch, batch), files=files):
                 self._send_rows(batch, rows)
             self._sent = batch
@@ -174,7 +179,7 @@ class DeadLetters:
         assert self._declared is not None
         if self._producer is None:
             cluster = Cluster(self._declared.cluster, self._folder)
-            self._producer = TopicProducer(cluster, self._declared.topic)
+            self._producer = TopicProducer(cluster, self._declared.topic, silence_seconds=DEAD_LETTER_END_SECONDS)
         raw = self._raw(batch, rows)
         # Without the times: Python has none after the year 9999, and producers that mistake their unit send such.
         found = rows.drop_columns([TIMESTAMP]).to_pylist()

@@ -78,7 +78,9 @@ def open_pipeline(
     existing = lake.table(layout.table_name(layout.Kind.CONTRACTS, name))
     if existing is None:
         # A mistaken path is found before the lake has anything that a corrected one would change.
-        refuse_absent(pipeline.source, folder=context.folder, state_folder=context.lake.state_folder)
+        patience.insist(
+            lambda: refuse_absent(pipeline.source, folder=context.folder, state_folder=context.lake.state_folder)
+        )
     else:
         refuse_changes_of_meaning(Contracts(existing), pipeline, context.parse, context.compare)
 

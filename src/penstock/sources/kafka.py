@@ -11,11 +11,11 @@ records were lost, and the lake says so by that.
 
 from __future__ import annotations
 
-import contextlib
 import heapq
 import threading
 import time
 from collections import deque
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -80,9 +80,12 @@ class TopicSource:
         self._cluster = Cluster(origin.cluster, folder)
         self._notices = Notices()
         self._group = GroupOffsets(self._cluster, origin.topic, origin.group or f"penstock.{pipeline}")
-        facts = self._cluster.topic(origin.topic)
-        self.identity = SourceIdentity("kafka", origin.topic, unique_id or facts.unique_id)
-        self._check_same(facts)
+        with ExitStack() as on_failure:
+            on_failure.callback(self._cluster.close)
+            facts = self._cluster.topic(origin.topic)
+            self.identity = SourceIdentity("kafka", origin.topic, unique_id or facts.unique_id)
+            self._check_same(facts)
+            on_failure.pop_all()
         self._partitions = facts.partitions
         self._looked = time.monotonic()
         self._ahead: Ahead | None = None
@@ -90,7 +93,7 @@ class TopicSource:
         self._jumped: dict[int, tuple[int, int]] = {}
         self._allotment = Allotment()
         self._lock = threading.Lock()
-        self._planned: deque[list[tuple[int, int, int, pa.Table]]] = deque()
+        self._planned: deque[dict[int, tuple[int, int, pa.Table]]] = deque()
 
     # -- planning -----------------------------------------------------------------------------------------------------
 
@@ -123,6 +126,7 @@ class TopicSource:
             ):
                 return ahead
             self._drop_reader()
+        self._look()  # by its offsets alone a topic that was made anew looks like one that lost records
         starts = self._starts(position)
         self._ahead = Ahead(
             self._cluster,
@@ -203,7 +207,7 @@ class TopicSource:
     def _take(self, ahead: Ahead, position: Position, rows: Mapping[int, int]) -> tuple[Range, ...]:
         """Take the chosen records out of the buffers, as ranges that `read` finds in memory."""
         ranges: list[Range] = []
-        tables: list[tuple[int, int, int, pa.Table]] = []
+        tables: dict[int, tuple[int, int, pa.Table]] = {}
         with ahead.changed:
             for partition, buffer in ahead.buffers.items():
                 start = buffer.head
@@ -211,14 +215,14 @@ class TopicSource:
                 if end > start:
                     taken = ahead.take(partition, rows.get(partition, 0), end)
                     table = pa.concat_tables([RECORD_SCHEMA.empty_table(), *(piece.table for piece in taken)])
-                    tables.append((partition, start, end, table))
+                    tables[partition] = start, end, table
                     ranges.append(Range(self._incarnation, partition, start, end))
         if not position and ranges:
             # A partition that still had nothing is known to begin here: what is deleted from now on was lost.
             named = {span.partition for span in ranges}
             begins = {number: first for number, first in self._first.items() if first and number not in named}
             ranges += [Range(self._incarnation, number, first - 1, first) for number, first in begins.items()]
-            tables += [(number, first - 1, first, RECORD_SCHEMA.empty_table()) for number, first in begins.items()]
+            tables |= {number: (first - 1, first, RECORD_SCHEMA.empty_table()) for number, first in begins.items()}
         if tables:
             with self._lock:
                 self._planned.append(tables)
@@ -304,8 +308,8 @@ class TopicSource:
 
     def _from_memory(self, span: Range) -> pa.Table | None:
         with self._lock:
-            planned = [one for tables in self._planned for one in tables if one[0] == span.partition]
-        for _, start, end, table in planned:
+            planned = [tables[span.partition] for tables in self._planned if span.partition in tables]
+        for start, end, table in planned:
             if start <= span.start and span.end <= end:
                 offsets = table["offset"].to_numpy()
                 first, last = np.searchsorted(offsets, [span.start, span.end]).tolist()
@@ -323,7 +327,9 @@ class TopicSource:
 
     def forget(self, position: Position) -> None:
         with self._lock:
-            while self._planned and all(end <= position.get(number, 0) for number, _, end, _ in self._planned[0]):
+            while self._planned and all(
+                end <= position.get(number, 0) for number, (_, end, _) in self._planned[0].items()
+            ):
                 self._planned.popleft()
         self._group.commit(position)
 
@@ -335,7 +341,7 @@ class TopicSource:
             with ahead.changed:
                 ends = {number: max(one.end or 0, one.next) for number, one in ahead.buffers.items()}
         else:
-            with contextlib.suppress(TransientError):
+            with suppress(TransientError):
                 ends = self._cluster.offsets(self._topic, self._partitions, LATEST)
                 if not position:
                     self._first = self._cluster.offsets(self._topic, self._partitions, EARLIEST)

@@ -14,18 +14,23 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 
 from penstock import limits
+from penstock.sources.kafka_client import from_offset
 from penstock.sources.kafka_records import oldest, records_of, runs_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import pyarrow as pa
     from numpy.typing import NDArray
 
     from penstock.sources.contract import Clock
     from penstock.sources.kafka_client import Cluster
+
+
+VIEW_TIMES_MAX = 4
+"""How much more memory than its own a piece may hold as a view of the step that it came with; others are copied."""
 
 
 @dataclass(frozen=True)
@@ -200,7 +205,7 @@ class Ahead:
             if broken is not None:
                 # Nothing of this step counts: what follows a failure in it might have left something out.
                 place = f"{self._topic}/{broken.partition()}"
-                raise self._cluster.failure(broken.error(), f"reading {place} from {broken.offset()}")
+                raise self._cluster.failure(broken.error(), f"reading {place}{from_offset(broken)}")
             messages = [one for one in messages if one.error() is None]
         pieces = self._pieces(messages, message) if messages else []
         ends = self._ends(consumer, {partition for partition, _ in pieces})
@@ -231,11 +236,11 @@ class Ahead:
             if start == end:
                 continue
             reached[partition] = int(offsets[end - 1]) + 1
-            part = table.slice(start, end - start)
-            piece = Piece(
-                part, offsets[start:end], sizes[start:end], oldest(part, arrived), int(sizes[start:end].sum())
-            )
-            found.append((partition, piece))
+            part, places, lengths = table.slice(start, end - start), offsets[start:end], sizes[start:end]
+            size = int(lengths.sum())
+            if size * VIEW_TIMES_MAX < total:
+                part, places, lengths = part.take(pa.array(np.arange(end - start))), places.copy(), lengths.copy()
+            found.append((partition, Piece(part, places, lengths, oldest(part, arrived), size)))
         return found
 
     def _ends(self, consumer: Any, partitions: set[int]) -> dict[int, int]:

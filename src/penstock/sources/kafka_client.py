@@ -139,7 +139,7 @@ class Cluster:
 
     # -- connections --------------------------------------------------------------------------------------------------
 
-    def consumer(self, group: str = "penstock") -> Any:
+    def consumer(self, group: str = "penstock", settings: Mapping[str, Any] | None = None) -> Any:
         """A consumer of what it is assigned, committed records only; it never asks the group where to begin."""
         _collect_seldom()
         return self._make(
@@ -161,7 +161,8 @@ class Cluster:
                 "queued.max.messages.kbytes": limits.KAFKA_QUEUE_KIB,
                 "queued.min.messages": 100_000,
             }
-            | dict(self._declared.options),
+            | dict(self._declared.options)
+            | dict(settings or {}),
         )
 
     def producer(self, settings: Mapping[str, Any]) -> Any:
@@ -188,7 +189,7 @@ class Cluster:
             UsageError: they refuse, or give topics no ids.
         """
         unknown = self.module.KafkaError.UNKNOWN_TOPIC_OR_PART
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + limits.KAFKA_REQUEST_SECONDS
         while True:
             try:
                 return self._describe(name, seconds)
@@ -258,6 +259,8 @@ class Cluster:
             result = future.result(timeout=seconds + 1.0)
         except FutureTimeout:
             raise self.away("no answer in time") from None
+        if self._admin is not None:
+            self._admin.poll(0)  # what it said before this answer is over
         self._said = None
         return result
 
@@ -318,6 +321,12 @@ def _collect_seldom() -> None:
     youngest, *older = gc.get_threshold()
     if 0 < youngest < limits.KAFKA_COLLECT_OBJECTS:
         gc.set_threshold(limits.KAFKA_COLLECT_OBJECTS, *older)
+
+
+def from_offset(message: Any) -> str:
+    """Where an error that came as a message is, for a sentence; one about a whole partition has no offset."""
+    offset = message.offset()
+    return "" if offset is None or offset < 0 else f" from {offset}"
 
 
 def _text_of(error: Exception) -> str:

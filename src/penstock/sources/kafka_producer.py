@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 import time
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -46,21 +46,35 @@ REFUSALS = (
 
 
 class TopicProducer:
-    """With `transactional` each call is one transaction: a reader sees all of it or nothing. `close` it."""
+    """With `transactional` each call is one transaction: a reader sees all of it or nothing. `close` it.
 
-    def __init__(self, cluster: Cluster, topic: str, *, transactional: bool = False) -> None:
+    After `silence_seconds` in which nothing is acknowledged a call gives up.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        topic: str,
+        *,
+        transactional: bool = False,
+        silence_seconds: float = limits.KAFKA_READ_SECONDS,
+    ) -> None:
         self._cluster = cluster
         self._topic = topic
         self._transactional = transactional
+        self._silence_seconds = silence_seconds
         settings: dict[str, Any] = {"linger.ms": 20, "message.max.bytes": 2 * limits.RECORD_BYTES_MAX}
         if transactional:
             settings["transactional.id"] = f"penstock-{secrets.token_hex(8)}"
-        cluster.topic(topic)
-        self._producer = cluster.producer(settings)
         self._failures: dict[int, Any] = {}
         self._reached: dict[int, int] = {}
-        if transactional:
-            with_failures(cluster, topic, lambda: self._producer.init_transactions(limits.KAFKA_READ_SECONDS))
+        with ExitStack() as on_failure:
+            on_failure.callback(cluster.close)
+            cluster.topic(topic)
+            self._producer = cluster.producer(settings)
+            if transactional:
+                with_failures(cluster, topic, lambda: self._producer.init_transactions(limits.KAFKA_READ_SECONDS))
+            on_failure.pop_all()
 
     def close(self) -> None:
         """What was not sent is not sent any more; what was sent may be read when this returns."""
@@ -119,7 +133,7 @@ class TopicProducer:
     def _wait_until_readable(self) -> None:
         """A transaction is committed when its coordinator says so; its marks reach the partitions a little later."""
         deadline = time.monotonic() + limits.KAFKA_REQUEST_SECONDS
-        with contextlib.suppress(TransientError):
+        with suppress(TransientError):
             while self._reached and time.monotonic() < deadline:
                 ends = self._cluster.offsets(self._topic, self._reached, LATEST)
                 if all(ends[number] > offset for number, offset in self._reached.items()):
@@ -132,6 +146,7 @@ class TopicProducer:
             self._producer.begin_transaction()
         for row, (value, key, headers, stamp) in enumerate(_rows(block)):
             more = {} if stamp is None else {"timestamp": stamp}
+            full_at = time.monotonic() + self._silence_seconds
             while True:
                 try:
                     self._producer.produce(
@@ -139,6 +154,8 @@ class TopicProducer:
                     )
                     break
                 except BufferError:
+                    if time.monotonic() > full_at:
+                        return
                     self._producer.poll(limits.KAFKA_STEP_WAIT_SECONDS)
                 except kafka.KafkaException as error:
                     # The client refuses by itself what is larger than any broker would be sent.
@@ -146,9 +163,17 @@ class TopicProducer:
                         raise
                     placed(row, error.args[0], None)
                     break
-        self._producer.flush(limits.KAFKA_READ_SECONDS)
+        self._flush()
         if self._transactional:
             self._producer.commit_transaction(limits.KAFKA_READ_SECONDS)
+
+    def _flush(self) -> None:
+        """Wait as long as records are acknowledged."""
+        left = len(self._producer)
+        while left:
+            before, left = left, self._producer.flush(self._silence_seconds)
+            if left == before:
+                return
 
 
 def with_failures(cluster: Cluster, topic: str, action: Any) -> None:

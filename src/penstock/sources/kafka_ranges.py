@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from penstock import limits
 from penstock.errors import SourceLost, TransientError
-from penstock.sources.kafka_client import EARLIEST, LATEST
+from penstock.sources.kafka_client import EARLIEST, LATEST, from_offset
 from penstock.sources.kafka_records import records_of, runs_of
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class _Reading:
         if broken is not None:
             # Nothing of this step counts: what follows a failure in it might have left something out.
             place = f"{self._topic}/{broken.partition()}"
-            raise self._cluster.failure(broken.error(), f"reading {place} from {broken.offset()}")
+            raise self._cluster.failure(broken.error(), f"reading {place}{from_offset(broken)}")
         sound = [one for one in messages if one.error() is None]
         if sound:
             table, sizes = records_of(sound, self._cluster.module.Message, self._record_bytes_max)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from penstock import limits
@@ -11,6 +12,7 @@ from penstock.model.pipeline import FilesSource, PushSource, Source
 from penstock.sources.contract import wall_clock
 from penstock.sources.files import FolderSource
 from penstock.sources.kafka import TopicSource
+from penstock.sources.kafka_client import Cluster
 from penstock.sources.listing import Lister
 from penstock.sources.push import PushLogSource
 from penstock.sources.push_log import PushLog
@@ -90,14 +92,18 @@ def open_source(
 
 
 def refuse_absent(source: Source, *, folder: Path, state_folder: Path) -> None:
-    """Raise for a folder of files what opening it or the first look into it would. Nothing is written.
+    """Raise for a folder of files or a topic what opening it or the first look into it would. Nothing is written.
 
     Raises:
-        SourceLost: the folder is not there or cannot be read.
-        UsageError: it lies in the lake.
+        SourceLost: the folder is not there or cannot be read, or there is no such topic.
+        UsageError: the folder lies in the lake, or the brokers refuse.
+        TransientError: the brokers do not answer.
     """
     if isinstance(source.origin, FilesSource):
         Lister(_source_folder(source.origin, folder, state_folder), source.origin.path, state_folder).refuse_absent()
+    if isinstance(source.origin, KafkaSource):
+        with closing(Cluster(source.origin.cluster, folder)) as cluster:
+            cluster.topic(source.origin.topic)
 
 
 def _source_folder(origin: FilesSource, folder: Path, state_folder: Path) -> Path:
