@@ -166,6 +166,30 @@ def test_a_crash_in_the_middle_of_a_cleaning_is_made_up_for(
     assert days.readable(open_lake(days.folder).table("silver/s")) == set(days.states)
 
 
+def test_gaps_that_a_crash_leaves_do_no_harm(days: Days, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An object store deletes several entries at once: any of them may be left."""
+    days.write(40, 5 * MINUTE)
+    known = [days.table.past.last_version_of("p", batch, 0) for batch in (5, 20)]
+
+    def delete(self: LocalStorage, *paths: str) -> None:
+        for path in paths[1::2]:
+            (days.folder / path).unlink()
+        raise Crash
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LocalStorage, "delete", delete)
+        with pytest.raises(Crash):
+            days.clean()
+    table = open_lake(days.folder).table("silver/s")
+    assert [table.past.last_version_of("p", batch, 0) for batch in (5, 20)] == known
+    assert [entry.version for entry in table.past.entries()] == list(range(table.version, -1, -1))
+    assert days.readable(table) == set(days.states)
+    days.write(20, 5 * MINUTE)
+    assert days.clean() > 0
+    assert days.listing().entries == days.listing().unbroken
+    assert days.readable(open_lake(days.folder).table("silver/s")) == set(days.states)
+
+
 def test_deleted_entries_that_are_back_after_a_power_loss_do_no_harm(days: Days) -> None:
     days.write(40, 5 * MINUTE)
     old = {path: path.read_bytes() for path in sorted((days.folder / "silver/s/_delta_log").iterdir())}

@@ -7,9 +7,11 @@ import pickle
 from typing import TYPE_CHECKING
 
 import pytest
+from obstore.store import LocalStore
 
 from lake.stores import environment, new_lake, open_store
 from penstock.errors import Fenced, StorageError, UsageError
+from penstock.lake.objectstore import ObjectStorage
 from penstock.lake.opening import _OTHER_NAMES, open_storage, store_options
 from penstock.lake.storage import LocalStorage
 from penstock.lake.storeerrors import may_pass, store_error
@@ -62,6 +64,16 @@ def test_what_is_not_there_is_told(storage: Storage) -> None:
         storage.open("a/nothing")
     storage.delete("a/nothing")
     storage.discard("a/nothing")
+
+
+def test_files_are_deleted_together_whether_they_are_there_or_not(storage: Storage) -> None:
+    paths = [f"a/{number:03}" for number in range(60)]
+    for path in paths[::2]:
+        put(storage, path, b"1")
+    put(storage, "a/kept", b"1")
+    storage.delete(*paths)
+    storage.delete()
+    assert storage.names("a") == ["kept"]
 
 
 def test_names_and_files(storage: Storage) -> None:
@@ -134,6 +146,18 @@ def test_one_process_of_a_machine_at_a_time(storage: Storage) -> None:
             pass
     with storage.lock("ticks"):
         pass
+
+
+def test_a_store_to_which_a_missing_object_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """GCS is one; obstore's store in a folder does the same."""
+    monkeypatch.setattr("penstock.lake.objectstore._open_store", lambda *_: LocalStore(tmp_path))
+    storage = ObjectStorage("gs://b/l", {}, tmp_path / "state")
+    paths = [f"a/{number:03}" for number in range(60)]
+    for path in paths[::2]:
+        storage.write(path, b"1")
+    storage.delete(*paths)
+    storage.delete(paths[0])
+    assert storage.names("a") == []
 
 
 # -- the way to a store -----------------------------------------------------------------------------------------------

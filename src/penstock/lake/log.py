@@ -64,6 +64,15 @@ class Listing:
         """The table's version as the names tell it; -1 without any."""
         return max((*self.entries[-1:], *self.checkpoints[-1:]), default=-1)
 
+    @property
+    def unbroken(self) -> tuple[int, ...]:
+        """The last entries that follow one another. What lies below a gap was deleted once, and is back after a power
+        loss, or is what a crash left of a cleaning."""
+        count = min(1, len(self.entries))
+        while 0 < count < len(self.entries) and self.entries[-count - 1] == self.entries[-count] - 1:
+            count += 1
+        return self.entries[len(self.entries) - count :]
+
 
 def list_log(storage: Storage, table: str) -> Listing:
     """What lies in the table's log folder."""

@@ -14,6 +14,7 @@ import threading
 import time
 from collections import OrderedDict
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import obstore
@@ -200,12 +201,20 @@ class ObjectStorage:
     def move(self, source: str, target: str) -> None:
         self.rename(source, target)
 
-    def delete(self, path: str) -> None:
+    def delete(self, *paths: str) -> None:
         with self._lock:
-            self._sizes.pop(path, None)
-            self._entries.pop(path, None)
-        with suppress(FileNotFoundError):
-            self._tried(path, lambda: obstore.delete(self._store, path))
+            for path in paths:
+                self._sizes.pop(path, None)
+                self._entries.pop(path, None)
+        if not paths:
+            return
+        try:
+            # Without bulk requests too, obstore sends some at once.
+            self._tried(paths[0], lambda: obstore.delete(self._store, list(paths)))
+        except FileNotFoundError:  # not of S3: others say of one that it is gone, and may leave those behind it
+            for path in paths:
+                with suppress(FileNotFoundError):
+                    self._tried(path, partial(obstore.delete, self._store, path))
 
     def discard(self, path: str) -> None:
         with suppress(StorageError):

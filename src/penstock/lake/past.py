@@ -65,7 +65,7 @@ class Past:
 
     def _entries(self) -> Iterator[Entry]:
         version = self._table.version + 1
-        for version in reversed(log.list_log(self._storage, self._name).entries):
+        for version in reversed(log.list_log(self._storage, self._name).unbroken):
             entry = log.read_entry(self._storage, self._name, version)
             if entry is None:  # went into the history meanwhile
                 version += 1
@@ -91,15 +91,15 @@ class Past:
 
     def _entries_after(self, version: int) -> Iterator[Entry]:
         """The entries after a version, the oldest first, as far as they follow one another."""
-        entry = log.read_entry(self._storage, self._name, version + 1)
-        if entry is None:
-            for entry in history.entries_after(self._storage, self._name, version):
+        while version < self._table.version:
+            entry = log.read_entry(self._storage, self._name, version + 1)
+            found = history.entries_after(self._storage, self._name, version) if entry is None else iter((entry,))
+            before = version
+            for entry in found:
                 yield entry
                 version = entry.version
-            entry = log.read_entry(self._storage, self._name, version + 1)
-        while entry is not None:
-            yield entry
-            entry = log.read_entry(self._storage, self._name, entry.version + 1)
+            if version == before:
+                return
 
     def version_at(self, pipeline: str, batch: int) -> int:
         """The version whose log entry committed `batch` of `pipeline`; where the table skipped it, the last one below.

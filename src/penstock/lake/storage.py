@@ -120,8 +120,9 @@ class Storage(Protocol):
     def move(self, source: str, target: str) -> None:
         """Give a file another name, anywhere, durably. An existing target is replaced."""
 
-    def delete(self, path: str) -> None:
-        """Delete a file if it is there. Not durable: a deleted file may be back after power loss."""
+    def delete(self, *paths: str) -> None:
+        """Delete files, as far as they are there. Not durable: a deleted file may be back after power loss. On a disk
+        the first goes first; a store deletes several at once, and a crash may leave any of them."""
 
     def discard(self, path: str) -> None:
         """Delete a file that nobody needs, if that is possible; never raises."""
@@ -333,13 +334,12 @@ class LocalStorage:
         self.sync_folder(folder)
         self.sync_folder(os.path.dirname(source))
 
-    def delete(self, path: str) -> None:
-        with self._translated(path):
-            self._before("delete", path)
-            try:
-                os.unlink(self.local_path(path))
-            except FileNotFoundError:
-                return
+    def delete(self, *paths: str) -> None:
+        for path in paths:
+            with self._translated(path):
+                self._before("delete", path)
+                with suppress(FileNotFoundError):
+                    os.unlink(self.local_path(path))
 
     def discard(self, path: str) -> None:
         with suppress(OSError):

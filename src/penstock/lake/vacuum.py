@@ -78,8 +78,7 @@ def vacuum(table: Table, writer: Writer | None, *, kept_days: int, now: int, dry
     doomed = [file for file in found if _is_garbage(table, file, live, removed_at, horizon)]
     if not dry_run and writer is not None:
         table.check_owner(writer)
-        for file in doomed:
-            table.storage.delete(file.path)
+        table.storage.delete(*(file.path for file in doomed))
     return Vacuumed(table.name, len(doomed), sum(file.size for file in doomed))
 
 
@@ -192,11 +191,10 @@ def clean_log(
         _keep_history(storage, name, listing, base)
         entries = [version for version in listing.entries if version < base]
         checkpoints = [version for version in listing.checkpoints if version < base] + checkpoints
-    # The oldest go first, so that a crash in between leaves no hole in what is still used.
-    for version in entries:
-        storage.delete(log.entry_path(name, version))
-    for version in checkpoints:
-        storage.delete(log.checkpoint_path(name, version))
+    # Entries first, so that a crash in between leaves the checkpoint that what is left of them begins with. Where it
+    # leaves gaps, what is below them counts as gone (`Listing.unbroken`): the history has it.
+    storage.delete(*(log.entry_path(name, version) for version in entries))
+    storage.delete(*(log.checkpoint_path(name, version) for version in checkpoints))
     history.expire(storage, name, now - kept_days * DAY_MICROSECONDS)
     return LogCleaned(name, len(entries), len(checkpoints))
 
@@ -216,7 +214,7 @@ def _new_base(storage: Storage, table: str, listing: log.Listing, limits: _Limit
     """The checkpoint that older entries can be given up for; None when there is nothing to gain."""
     if not listing.entries:
         return None
-    first = _unbroken(listing.entries)[0]
+    first = listing.unbroken[0]
     base = None
     for version in listing.checkpoints:
         # Of a log that nobody kept for long, no more goes at once than a batch can wait for.
@@ -243,15 +241,6 @@ def _may_go(storage: Storage, table: str, listing: log.Listing, limits: _Limits,
     return checkpoint_txns(storage, table, version).get(batch_txn(pipeline), 0) <= batch
 
 
-def _unbroken(entries: Sequence[int]) -> Sequence[int]:
-    """The last entries that follow one another. What lies below a gap was deleted once, and is back after a power loss,
-    or is what a crash left of a cleaning."""
-    count = 1
-    while count < len(entries) and entries[-count - 1] == entries[-count] - 1:
-        count += 1
-    return entries[-count:]
-
-
 def _keep_history(storage: Storage, table: str, listing: log.Listing, base: int) -> None:
     """Write the entries below `base` into the history, having compared the checkpoint of `base` with what they come to:
     afterwards nothing could make it again.
@@ -262,7 +251,7 @@ def _keep_history(storage: Storage, table: str, listing: log.Listing, base: int)
     path = log.checkpoint_path(table, base)
     storage.sync(path)
     storage.sync_folder(log.log_folder(table))
-    run = _unbroken(listing.entries)
+    run = listing.unbroken
     # Without a checkpoint at the first entry, a crash interrupted a cleaning up to a later one.
     start = 0 if run[0] == 0 else next(version for version in listing.checkpoints if version >= run[0])
     kept = [segment.last for segment in history.segments(storage, table)]
