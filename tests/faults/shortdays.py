@@ -52,10 +52,14 @@ def write(folder: Path, over: threading.Event) -> Counter[str]:
     """Run until it is over, then to the end of what was pushed; how much was cleared away meanwhile."""
     cleared: Counter[str] = Counter()
 
-    def files(*arguments: Any, inner: Callable[..., Any] = maintenance.keep_files, **named: Any) -> Any:
+    def merge(*arguments: Any, inner: Callable[..., Any] = maintenance.merge_due, **named: Any) -> Any:
         done = inner(*arguments, **named)
-        cleared["compactions"] += done.rewritten is not None
-        cleared["files"] += done.vacuumed.files if done.vacuumed else 0
+        cleared["compactions"] += done[0] is not None
+        return done
+
+    def vacuum(*arguments: Any, inner: Callable[..., Any] = maintenance.vacuum, **named: Any) -> Any:
+        done = inner(*arguments, **named)
+        cleared["files"] += done.files
         return done
 
     def log(*arguments: Any, inner: Callable[..., Any] = maintenance.keep_log, **named: Any) -> Any:
@@ -69,7 +73,10 @@ def write(folder: Path, over: threading.Event) -> Counter[str]:
         return gone
 
     with (
-        patch("penstock.run.upkeep.keep_files", files),
+        patch("penstock.run.upkeep.merge_due", merge),
+        patch("penstock.lake.maintenance.merge_due", merge),
+        patch("penstock.run.upkeep.vacuum", vacuum),
+        patch("penstock.lake.maintenance.vacuum", vacuum),
         patch("penstock.run.upkeep.keep_log", log),
         patch("penstock.lake.history.expire", expire),
     ):

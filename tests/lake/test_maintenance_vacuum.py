@@ -25,6 +25,7 @@ from penstock.settings import Settings
 
 if TYPE_CHECKING:
     from penstock.lake.fence import Writer
+    from penstock.lake.storage import StoredFile
     from penstock.lake.table import Table
 
 DAY = 86_400_000_000
@@ -113,6 +114,37 @@ def test_leftovers_go_and_foreign_files_stay(silver: tuple[Writer, Table]) -> No
     assert all(file.exists() for file in foreign)
     assert set(path_of(table, "_delta_log").glob("*.json")) == log_files
     assert batches(table) == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("moment", ["files", "removals"])
+def test_what_is_replaced_while_a_vacuum_looks_stays(
+    silver: tuple[Writer, Table], monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """Gold's corrections go on meanwhile."""
+    writer, table = silver
+    make_old(table, 30)
+    old = table.files()
+    files, removals = table.storage.files, vacuuming._removal_times
+
+    def replace_all() -> None:
+        table.commit(writer, batch=5, add=table.write(rows(5)), remove=old)
+
+    def listed(folder: str) -> list[StoredFile]:
+        found = list(files(folder))
+        replace_all()
+        return found
+
+    def removed(of: Table) -> dict[str, int]:
+        replace_all()
+        return removals(of)
+
+    if moment == "files":
+        monkeypatch.setattr(table.storage, "files", listed)
+    else:
+        monkeypatch.setattr(vacuuming, "_removal_times", removed)
+    assert vacuum(table, writer, kept_days=7, now=real_now()).files == 0
+    assert batches(table) == [5]
+    assert [part.num_rows for part in table.read(files=old)] == [1, 1, 1, 1]
 
 
 def test_vacuum_needs_a_day_and_the_owner(silver: tuple[Writer, Table], tmp_path: Path) -> None:

@@ -19,10 +19,12 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def upkeep_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[str], None]], Upkeep]:
-    """Upkeep of tables that have a name only; `keep` is what is done to the files of one."""
+    """Upkeep of tables that have a name only; `keep` is what is done to the files of one. A vacuum of gold is due."""
 
     def make(keep: Callable[[str], None]) -> Upkeep:
         monkeypatch.setattr("penstock.run.upkeep.keep_files", lambda table, *_, now: keep(table.name))
+        monkeypatch.setattr("penstock.run.upkeep.merge_due", lambda table, *_, now: (keep(table.name), True))
+        monkeypatch.setattr("penstock.run.upkeep.vacuum", lambda table, *_, **__: keep(f"vacuum of {table.name}"))
         monkeypatch.setattr("penstock.run.upkeep.keep_log", lambda *_, now: None)
         named = {name: SimpleNamespace(name=name) for name in ("bronze", "silver", "rejects")}
         ledger = SimpleNamespace(position=lambda: 0, table=SimpleNamespace(name="ledger"))
@@ -51,7 +53,7 @@ def test_a_batch_does_not_wait_for_a_merge(upkeep_of: Callable[[Callable[[str], 
         upkeep.after_batch(1)
         assert kept == [("gold", threading.current_thread().name)]  # whose files corrections replace
         goes_on.set()
-    assert kept[1:] == [("bronze", "upkeep_0"), ("ledger", "upkeep_0")]
+    assert kept[1:] == [(name, "upkeep_0") for name in ("bronze", "vacuum of gold", "ledger")]
 
 
 def test_what_went_wrong_in_a_merge_is_raised_by_the_next_look(

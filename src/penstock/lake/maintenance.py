@@ -30,6 +30,7 @@ __all__ = [
     "compact",
     "keep_files",
     "keep_log",
+    "merge_due",
     "optimize",
     "vacuum",
     "vacuum_txn",
@@ -54,7 +55,7 @@ def vacuum_txn(pipeline: str) -> str:
 
 def keep_files(table: Table, writer: Writer, settings: Settings, *, now: int) -> KeptFiles:
     """Merge and delete files of a table as far as that is due. The table's writer may commit meanwhile, as long as it
-    replaces no files.
+    replaces no files: else `merge_due` is for its own thread, and the vacuum for any.
 
     Args:
         now: microseconds since the epoch.
@@ -63,6 +64,14 @@ def keep_files(table: Table, writer: Writer, settings: Settings, *, now: int) ->
         Fenced: another writer owns the table.
         LakeCorrupt: a file is damaged; the table was not changed.
     """
+    rewritten, vacuum_due = merge_due(table, writer, settings, now=now)
+    vacuumed = vacuum(table, writer, kept_days=settings.kept_days, now=now) if vacuum_due else None
+    return KeptFiles(rewritten, vacuumed)
+
+
+def merge_due(table: Table, writer: Writer, settings: Settings, *, now: int) -> tuple[Rewritten | None, bool]:
+    """Merge files of a table as far as that is due, and say whether it is to be vacuumed: the table has it then that
+    it was. As `keep_files`."""
     every = settings.compact_every_batches
     seconds = now // 1_000_000
     vacuum_due = seconds - (table.txn(vacuum_txn(writer.pipeline)) or 0) >= VACUUM_EVERY_SECONDS
@@ -70,10 +79,10 @@ def keep_files(table: Table, writer: Writer, settings: Settings, *, now: int) ->
     # The time of the vacuum goes with the compaction's commit: it costs none of its own, and an idle table needs none.
     rewritten = compact(table, writer, saved_min=every - 1, cold_batches=every, txns=vacuumed_at)
     if not vacuum_due or (rewritten is None and not _is_time_to_look(table)):
-        return KeptFiles(rewritten)
+        return rewritten, False
     if rewritten is None:  # of a table whose every commit replaces its few files, nothing is ever compacted
         table.commit(writer, batch=None, txns=vacuumed_at, data_change=False)
-    return KeptFiles(rewritten, vacuum(table, writer, kept_days=settings.kept_days, now=now))
+    return rewritten, True
 
 
 def keep_log(table: Table, pipeline: str, absorbed: int, settings: Settings, *, now: int) -> LogCleaned | None:

@@ -1,7 +1,8 @@
 """Upkeep belongs to the loop: the log of a table is kept by the thread that writes the table, after its own commits.
 
-So are the files of gold, which corrections replace. Those of all other tables are merged by a thread of their own that
-gives way to the others: it takes seconds now and then, and no batch has to wait for it.
+There the files of gold are merged too, since corrections replace them. Those of all other tables are merged by a thread
+of their own that gives way to the others: it takes seconds now and then, and no batch has to wait for it. This one also
+vacuums all tables: what a correction replaces meanwhile is live, or has just been, and stays.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from penstock.lake.maintenance import keep_files, keep_log
+from penstock.lake.maintenance import keep_files, keep_log, merge_due, vacuum
 from penstock.limits import UPKEEP_NICENESS
 
 if TYPE_CHECKING:
@@ -61,7 +62,10 @@ class Upkeep:
         """Keep the tables of steps 7 and 8, after the ledger's commit of `batch`."""
         self._absorbed = batch
         for table in self._tables.gold:
-            self._keep_files(table)
+            is_idle = self._is_idle(table.name)
+            _, vacuum_due = merge_due(table, self._tables.writer, self._settings, now=self._clock.now())
+            if vacuum_due and is_idle:
+                self._under_way[table.name] = self._aside.submit(self._vacuum, table)
             self._keep_log(table)
         self._keep_aside(self._tables.ledger.table)
         if self._tables.manifest is not None:
@@ -83,6 +87,9 @@ class Upkeep:
 
     def _keep_files(self, table: Table) -> None:
         keep_files(table, self._tables.writer, self._settings, now=self._clock.now())
+
+    def _vacuum(self, table: Table) -> None:
+        vacuum(table, self._tables.writer, kept_days=self._settings.kept_days, now=self._clock.now())
 
     def _keep_log(self, table: Table) -> None:
         keep_log(table, self._tables.writer.pipeline, self._absorbed, self._settings, now=self._clock.now())
