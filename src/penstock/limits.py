@@ -504,8 +504,9 @@ OBJECT_PART_BYTES = 16 * MIB
 OBJECT_SIZES_KEPT = 1_000
 """Objects of which it is remembered that they were put: those of some batches, which are about to be committed."""
 
-OBJECT_ENTRIES_KEPT = 1_000
-"""Log entries whose bytes are kept: a start reads each several times, and none ever changes. Most have a few kB."""
+OBJECT_ENTRIES_BYTES_MAX = 32 * MIB
+"""Log entries that are kept, which never change: a start reads each several times, and what shortens the log reads
+those of its own process. Most have a few kB, so that the logs of a pipeline's tables fit in."""
 
 OBJECT_ENDS_KEPT = 32
 """Objects whose ends a query keeps: DuckDB opens a file several times."""

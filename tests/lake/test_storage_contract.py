@@ -7,7 +7,7 @@ import pickle
 from typing import TYPE_CHECKING
 
 import pytest
-from obstore.store import LocalStore
+from obstore.store import LocalStore, MemoryStore
 
 from lake.stores import environment, new_lake, open_store
 from penstock.errors import Fenced, StorageError, UsageError
@@ -146,6 +146,30 @@ def test_one_process_of_a_machine_at_a_time(storage: Storage) -> None:
             pass
     with storage.lock("ticks"):
         pass
+
+
+def test_log_entries_are_kept_within_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that were put, and those that were read."""
+    kept = MemoryStore()
+    monkeypatch.setattr("penstock.lake.objectstore._open_store", lambda *_: kept)
+    monkeypatch.setattr("penstock.lake.objectstore.OBJECT_ENTRIES_BYTES_MAX", 30)
+    storage = ObjectStorage("s3://b/l", {}, tmp_path / "state")
+    paths = [f"t/_delta_log/{version:020}.json" for version in range(6)]
+    for version, path in enumerate(paths):
+        assert storage.create(path, bytes([version]) * 10)
+    storage.create("t/other", bytes(10))
+    assert storage.read(paths[0]) == bytes(10)
+    storage.delete(paths[5])
+    kept.delete([*paths, "t/other"])
+    assert storage.read(paths[0]) == bytes(10)
+    assert storage.read(paths[4]) == bytes([4]) * 10
+    for gone in (*paths[1:4], paths[5], "t/other"):
+        with pytest.raises(FileNotFoundError):
+            storage.read(gone)
+    assert storage.create(paths[5], b"1" * 10)
+    assert storage.read(paths[4]) == bytes([4]) * 10, "what was deleted counts no more"
+    storage.write(paths[4], b"2")
+    assert storage.read(paths[4]) == b"2"
 
 
 def test_a_store_to_which_a_missing_object_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

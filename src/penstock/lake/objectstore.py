@@ -29,7 +29,7 @@ from penstock.lake.storage import StoredFile, held_lock, storage_error
 from penstock.lake.storeerrors import VARIABLES, may_pass, status, store_error
 from penstock.limits import (
     OBJECT_CONNECT_SECONDS_MAX,
-    OBJECT_ENTRIES_KEPT,
+    OBJECT_ENTRIES_BYTES_MAX,
     OBJECT_PART_BYTES,
     OBJECT_REQUEST_SECONDS_MAX,
     OBJECT_RETRY_SECONDS,
@@ -64,6 +64,7 @@ class ObjectStorage:
         self._store = _open_store(self.root, options)
         self._sizes: OrderedDict[str, int] = OrderedDict()
         self._entries: OrderedDict[str, bytes] = OrderedDict()
+        self._entries_bytes = 0
         self._lock = threading.Lock()
         self._probed = False
 
@@ -129,8 +130,7 @@ class ObjectStorage:
             if path in self._entries:
                 return self._entries[path]
         data = bytes(self._tried(path, lambda: obstore.get(self._store, path).bytes()))
-        if _ENTRY.search(path):
-            self._keep(self._entries, path, data, OBJECT_ENTRIES_KEPT)
+        self._keep_entry(path, data)
         return data
 
     def open(self, path: str) -> pa.NativeFile:
@@ -166,6 +166,7 @@ class ObjectStorage:
 
     def write(self, path: str, data: bytes) -> None:
         self._put(path, memoryview(data))
+        self._keep_entry(path, data)
 
     def create(self, path: str, data: bytes) -> bool:
         self._probe()
@@ -205,7 +206,7 @@ class ObjectStorage:
         with self._lock:
             for path in paths:
                 self._sizes.pop(path, None)
-                self._entries.pop(path, None)
+                self._entries_bytes -= len(self._entries.pop(path, b""))
         if not paths:
             return
         try:
@@ -242,7 +243,7 @@ class ObjectStorage:
             )
         except FileNotFoundError as error:  # the bucket is
             raise store_error(error, self.uri(path)) from error
-        self._keep(self._sizes, path, len(data), OBJECT_SIZES_KEPT)
+        self._keep_size(path, len(data))
 
     def _create(self, path: str, data: bytes) -> bool:
         unknown = False
@@ -259,7 +260,8 @@ class ObjectStorage:
                 failure = error
                 unknown = True
             else:
-                self._keep(self._sizes, path, len(data), OBJECT_SIZES_KEPT)
+                self._keep_size(path, len(data))
+                self._keep_entry(path, data)
                 return True
             if attempt == OBJECT_TRIES_MAX or isinstance(failure, FileNotFoundError) or not may_pass(failure):
                 break
@@ -272,11 +274,20 @@ class ObjectStorage:
         except FileNotFoundError:
             return False
 
-    def _keep(self, kept: OrderedDict[str, _T], path: str, value: _T, count: int) -> None:
+    def _keep_size(self, path: str, size: int) -> None:
         with self._lock:
-            kept[path] = value
-            while len(kept) > count:
-                kept.popitem(last=False)
+            self._sizes[path] = size
+            while len(self._sizes) > OBJECT_SIZES_KEPT:
+                self._sizes.popitem(last=False)
+
+    def _keep_entry(self, path: str, data: bytes) -> None:
+        if not _ENTRY.search(path):
+            return
+        with self._lock:
+            self._entries_bytes += len(data) - len(self._entries.get(path, b""))
+            self._entries[path] = data
+            while self._entries_bytes > OBJECT_ENTRIES_BYTES_MAX:
+                self._entries_bytes -= len(self._entries.popitem(last=False)[1])
 
     def _probe(self) -> None:
         """See once that the store refuses to put an object that is there: all that keeps two writers apart."""
