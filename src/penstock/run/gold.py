@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from penstock.lake.schema import align
+from penstock.limits import GOLD_KEYS_BYTES_MAX, MERGE_BYTES_MAX
 from penstock.model.columns import BATCH, WINDOW_START, closed_until_txn
 from penstock.run.goldfiles import parted, unique_starts
 from penstock.run.goldkeys import GoldKeys
@@ -22,7 +23,7 @@ from penstock.run.rows import has_partner, micros
 from penstock.run.windows import ALWAYS, ClosedWindows, OpenWindows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from penstock.engines.contract import Engine
     from penstock.lake.fence import Writer
@@ -174,14 +175,28 @@ class GoldKeeper:
 
     def _locate(self, touched: pa.Table) -> tuple[pa.Table, list[DataFile]]:
         """The touched keys that have a gold row, and the files that hold these rows."""
-        none, files = touched.select(self._keys).slice(0, 0), self._files_holding(touched)
-        pieces = [self._known.of(file).cast(none.schema) for file in files]
-        keys = pa.concat_tables([none, *pieces])
-        found = self._matches(keys, touched)
-        owners = np.repeat(np.arange(len(files)), [piece.num_rows for piece in pieces])
-        hit = np.unique(owners[np.asarray(found)]).tolist()
-        holding = {files[at].path: files[at] for at in hit}
-        return keys.filter(found), list(holding.values())
+        none = touched.select(self._keys).slice(0, 0)
+        existing, holding = [none], []
+        for files, pieces in self._shares(self._files_holding(touched)):
+            keys = pa.concat_tables([piece.cast(none.schema) for piece in pieces])
+            found = self._matches(keys, touched)
+            owners = np.repeat(np.arange(len(files)), [piece.num_rows for piece in pieces])
+            holding += [files[at] for at in np.unique(owners[np.asarray(found)]).tolist()]
+            existing.append(keys.filter(found))
+        return pa.concat_tables(existing), holding
+
+    def _shares(self, files: Sequence[DataFile]) -> Iterator[tuple[list[DataFile], list[pa.Table]]]:
+        """Files and their keys, of so many at a time as are looked at together."""
+        share: list[DataFile] = []
+        pieces: list[pa.Table] = []
+        for file in files:
+            share.append(file)
+            pieces.append(self._known.of(file))
+            if sum(piece.nbytes for piece in pieces) >= GOLD_KEYS_BYTES_MAX:
+                yield share, pieces
+                share, pieces = [], []
+        if share:
+            yield share, pieces
 
     def _files_holding(self, touched: pa.Table) -> list[DataFile]:
         """The live files whose window starts may include a touched one."""
@@ -200,9 +215,7 @@ class GoldKeeper:
         """Write a change as one commit of `batch`; returns the new files and the table's version."""
         near, add = self._left_alone(change)
         rows = [stamp(table, batch) for table in (*change.appended, *change.corrected) if table.num_rows]
-        if rows or near:
-            together = [align(table, self.table.spec.file_schema) for table in (*near, *rows)]
-            add += self.table.write(pa.concat_tables(together))
+        add += self._written([*near, *rows])
         version = self.table.commit(writer, batch=batch, add=add, remove=change.files, txns=self._closed_txn()).version
         return add, version
 
@@ -214,7 +227,8 @@ class GoldKeeper:
         return {} if self.closed_until is None else {closed_until_txn(self.plan.name): self.closed_until}
 
     def _left_alone(self, change: GoldChange) -> tuple[list[pa.Table], list[DataFile]]:
-        """What the replaced files hold beside the corrected windows: rows near these, and new files of long runs."""
+        """What the replaced files hold beside the corrected windows: rows near these, and new files of long runs, and
+        of the former where there are too many."""
         near: list[pa.Table] = []
         add: list[DataFile] = []
         if change.files:
@@ -223,10 +237,18 @@ class GoldKeeper:
             for file in change.files:
                 rows = pa.concat_tables(list(self.table.read(files=[file])))
                 runs, others = parted(rows.filter(pc.invert(self._matches(rows, keys))), touched)
-                near += others
+                near.append(others)
                 for run in runs:
-                    add += self.table.write(align(run, self.table.spec.file_schema))
+                    add += self._written([run])
+                if sum(table.nbytes for table in near) > MERGE_BYTES_MAX:
+                    add += self._written(near)
+                    near = []
         return near, add
+
+    def _written(self, pieces: Sequence[pa.Table]) -> list[DataFile]:
+        if not pieces:
+            return []
+        return self.table.write(pa.concat_tables([align(rows, self.table.spec.file_schema) for rows in pieces]))
 
     # -- small things -------------------------------------------------------------------------------------------------
 

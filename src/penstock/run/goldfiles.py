@@ -8,7 +8,6 @@ small file.
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,8 +22,9 @@ if TYPE_CHECKING:
 
 def parted(
     rows: pa.Table, touched: NDArray[np.int64], run_rows: int = GOLD_RUN_ROWS
-) -> tuple[list[pa.Table], list[pa.Table]]:
-    """Rows of gold in two kinds: runs of `run_rows` rows and more between touched windows; and all others.
+) -> tuple[list[pa.Table], pa.Table]:
+    """Rows of gold in two kinds: runs of `run_rows` rows and more between touched windows; and all others, in memory of
+    their own.
 
     Args:
         rows: with a `window_start`, in any order.
@@ -34,16 +34,16 @@ def parted(
     if (np.diff(starts) < 0).any():
         rows = rows.sort_by(WINDOW_START)
         starts = _starts(rows)
-    edges = np.stack([starts.searchsorted(touched, "left"), starts.searchsorted(touched, "right")], axis=1)
+    # Left alone from the end of one touched window to the start of the next.
+    firsts = [0, *starts.searchsorted(touched, "right").tolist()]
+    ends = [*starts.searchsorted(touched, "left").tolist(), len(starts)]
     runs: list[pa.Table] = []
-    others: list[pa.Table] = []
-    # Left alone from the end of one touched window to the start of the next, touched from there to its end.
-    for number, (start, end) in enumerate(pairwise([0, *edges.ravel().tolist(), len(starts)])):
-        if start == end:
-            continue
-        is_run = number % 2 == 0 and end - start >= run_rows
-        (runs if is_run else others).append(rows.slice(start, end - start))
-    return runs, others
+    is_other = np.ones(len(starts), bool)
+    for first, end in zip(firsts, ends, strict=True):
+        if end - first >= run_rows:
+            runs.append(rows.slice(first, end - first))
+            is_other[first:end] = False
+    return runs, rows.filter(pa.array(is_other))
 
 
 def unique_starts(rows: pa.Table) -> NDArray[np.int64]:
