@@ -223,6 +223,9 @@ GOLD_RUN_ROWS = 4_096
 """Rows between two corrected windows from which on they become a file of their own, when their file is replaced: to
 write them once more would cost as much."""
 
+GOLD_RUNS_MAX = 8
+"""Such files that come of one: each is a put and an fsync, which the batch waits for, and is merged again later."""
+
 MERGE_BYTES_MAX = 256 * MIB
 """Decoded bytes that one merge holds, as far as file sizes tell; what needs more is merged in several steps."""
 

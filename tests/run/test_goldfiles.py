@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock.limits import GOLD_RUNS_MAX
 from penstock.model.columns import WINDOW_START
 from penstock.run.goldfiles import parted
 
@@ -42,6 +43,15 @@ def test_what_is_near_does_not_hold_the_whole_file_in_memory() -> None:
     runs, others = parted(rows_at(list(range(10_000))), np.array([5_000], np.int64), 100)
     assert [run.num_rows for run in runs] == [5_000, 4_999]
     assert others.get_total_buffer_size() < 1_000
+
+
+@pytest.mark.parametrize("every", [2, 5, 100, 1_000])
+def test_a_file_falls_into_few_runs(every: int) -> None:
+    rows = rows_at(list(range(20_000)))
+    runs, others = parted(rows, np.arange(0, 20_000, every), 4)
+    assert len(runs) <= GOLD_RUNS_MAX
+    assert sum(run.num_rows for run in runs) + others.num_rows == 20_000
+    assert len(parted(rows, np.arange(0, 20_000, 4_000), 4)[0]) == 5
 
 
 @given(st.lists(st.integers(0, 30), max_size=60), st.sets(st.integers(-2, 32)), st.integers(1, 20))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from penstock.limits import GOLD_RUN_ROWS
+from penstock.limits import GOLD_RUN_ROWS, GOLD_RUNS_MAX
 from penstock.model.columns import WINDOW_START
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def parted(
     rows: pa.Table, touched: NDArray[np.int64], run_rows: int = GOLD_RUN_ROWS
 ) -> tuple[list[pa.Table], pa.Table]:
     """Rows of gold in two kinds: runs of `run_rows` rows and more between touched windows; and all others, in memory of
-    their own.
+    their own. There are GOLD_RUNS_MAX runs at most: where late rows touch windows all over, they have to be longer.
 
     Args:
         rows: with a `window_start`, in any order.
@@ -34,6 +34,7 @@ def parted(
     if (np.diff(starts) < 0).any():
         rows = rows.sort_by(WINDOW_START)
         starts = _starts(rows)
+    run_rows = max(run_rows, -(-len(starts) // GOLD_RUNS_MAX))
     # Left alone from the end of one touched window to the start of the next.
     firsts = [0, *starts.searchsorted(touched, "right").tolist()]
     ends = [*starts.searchsorted(touched, "left").tolist(), len(starts)]
