@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import pickle
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import obstore
 import pytest
+from obstore.exceptions import AlreadyExistsError, GenericError, NotSupportedError
 from obstore.store import LocalStore, MemoryStore
 
 from lake.stores import environment, new_lake, open_store
@@ -182,6 +184,54 @@ def test_a_store_to_which_a_missing_object_is_an_error(tmp_path: Path, monkeypat
     storage.delete(*paths)
     storage.delete(paths[0])
     assert storage.names("a") == []
+
+
+@pytest.mark.parametrize("size", [0, 1000, OBJECT_TAIL_BYTES + 5])
+def test_a_store_without_ranges_from_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """Azure is one."""
+    get = obstore.get
+
+    def refusing(store: Any, path: str, *, options: Any = None) -> Any:
+        if options is not None:
+            raise NotSupportedError("Azure does not support suffix range requests")
+        return get(store, path)
+
+    monkeypatch.setattr("penstock.lake.objectstore._open_store", lambda *_: MemoryStore())
+    monkeypatch.setattr("obstore.get", refusing)
+    storage = ObjectStorage("az://c/l", {}, tmp_path / "state")
+    data = os.urandom(size)
+    storage.write("t/a", data)
+    with storage.open("t/a") as file:
+        assert (file.size(), file.read()) == (size, data)
+    assert bytes(storage.ranged("t/a").tail) == data[-OBJECT_TAIL_BYTES:]
+    with pytest.raises(FileNotFoundError):
+        storage.open("t/nothing")
+
+
+def test_a_conflict_that_says_that_the_object_exists_is_an_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Azure answers 409 where S3 answers 412; an S3 store's 409 is a reason to ask again."""
+    put = obstore.put
+    asked = []
+
+    def conflicting(store: Any, path: str, data: bytes, **options: Any) -> Any:
+        asked.append(path)
+        try:
+            put(store, path, data, **options)
+        except AlreadyExistsError:
+            raise AlreadyExistsError("status code: 409 Conflict <Code>BlobAlreadyExists</Code>") from None
+        if path == "log/lost":
+            raise GenericError("Generic MicrosoftAzure error: HTTP error: connection closed")
+
+    monkeypatch.setattr("penstock.lake.objectstore._open_store", lambda *_: MemoryStore())
+    monkeypatch.setattr("obstore.put", conflicting)
+    storage = ObjectStorage("az://c/l", {}, tmp_path / "state")
+    assert storage.create("log/1", b"1")
+    assert not storage.create("log/1", b"2")
+    assert storage.create("log/lost", b"3")
+    assert [path for path in asked if path.startswith("log")] == ["log/1", "log/1", "log/lost", "log/lost"]
+    assert len(asked) == 6, "the probe asks twice"
 
 
 # -- the way to a store -----------------------------------------------------------------------------------------------

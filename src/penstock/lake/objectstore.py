@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import obstore
 import pyarrow as pa
-from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.exceptions import AlreadyExistsError, BaseError, NotSupportedError
 from obstore.store import from_url
 
 from penstock.errors import StorageError, UsageError
 from penstock.lake.objectfiles import ObjectFiles
 from penstock.lake.ranged import RangedObject
 from penstock.lake.storage import StoredFile, held_lock, storage_error
-from penstock.lake.storeerrors import VARIABLES, may_pass, status, store_error
+from penstock.lake.storeerrors import VARIABLES, may_pass, status, store_code, store_error
 from penstock.limits import (
     OBJECT_CONNECT_SECONDS_MAX,
     OBJECT_ENTRIES_BYTES_MAX,
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 PROBE_FOLDER = "_penstock"
+_AZURE_EXISTS = "BlobAlreadyExists"
 _ENTRY = re.compile(r"/_delta_log/\d{20}\.json$")
 
 
@@ -146,6 +147,11 @@ class ObjectStorage:
             try:
                 found = obstore.get(self._store, path, options={"range": {"suffix": OBJECT_TAIL_BYTES}})
                 return found.meta["size"], memoryview(found.bytes())
+            except NotSupportedError:  # Azure knows no range that is counted from the end
+                size = obstore.head(self._store, path)["size"]
+                start = max(0, size - OBJECT_TAIL_BYTES)
+                tail = obstore.get_range(self._store, path, start=start, end=size) if size else b""
+                return size, memoryview(tail)
             except BaseError as error:
                 if status(error) != "416" and "non-partial" not in str(error):
                     raise
@@ -251,7 +257,7 @@ class ObjectStorage:
             try:
                 obstore.put(self._store, path, data, mode="create", use_multipart=False)
             except AlreadyExistsError as error:
-                if status(error) != "409":
+                if status(error) != "409" or store_code(error) == _AZURE_EXISTS:
                     # What is there may be what an attempt of ours has stored whose answer was lost.
                     return unknown and self._holds_bytes(path, data)
                 # 409: somebody else is about to store it, or delete it

@@ -41,7 +41,7 @@ def status(error: BaseException) -> str:
 
 def may_pass(error: BaseException) -> bool:
     """Whether the same request may succeed a moment later: no answer, an overloaded store, a conflict, a slow line."""
-    return _may_pass(status(error), _code(error))
+    return _may_pass(status(error), store_code(error))
 
 
 def _may_pass(number: str, code: str) -> bool:
@@ -50,7 +50,7 @@ def _may_pass(number: str, code: str) -> bool:
     return not number or number.startswith("5") or number in (*_TOO_MANY, "409") or code == _SLOW_BODY
 
 
-def _code(error: BaseException) -> str:
+def store_code(error: BaseException) -> str:
     """The store's own name for an error; "" where there is none."""
     found = _CODE.search(_COLOUR.sub(" ", str(error)))
     return found[1] if found else ""
@@ -59,7 +59,7 @@ def _code(error: BaseException) -> str:
 def store_error(error: BaseException, where: str) -> StorageError:
     """What `error` means for the person who keeps a lake in a store; `where` is the URI."""
     text = _COLOUR.sub(" ", str(error))
-    code, number, scheme = _code(error), status(error), where.partition("://")[0]
+    code, number, scheme = store_code(error), status(error), where.partition("://")[0]
     if _METADATA.search(text):
         return StorageError(f"{where}: no credentials are set, and this machine's role gives none", hint=_keys(scheme))
     if code:
