@@ -502,7 +502,11 @@ OBJECT_READ_BYTES = 4 * MIB
 """The least that is fetched of an object at once; a request costs as much time as some megabytes."""
 
 OBJECT_PART_BYTES = 16 * MIB
-"""Objects larger than this are uploaded in parts of this size, several at once; each is in memory meanwhile."""
+"""Objects larger than this are uploaded in parts of this size, each of which is in memory meanwhile."""
+
+OBJECT_PARTS_AT_ONCE = 2
+"""Parts of an object that are uploaded at once. All have to arrive within OBJECT_REQUEST_SECONDS_MAX, so a line has to
+carry 9 Mbit/s, with two large objects at once 18; more parts would ask for more, and gain little on a fast one."""
 
 OBJECT_SIZES_KEPT = 1_000
 """Objects of which it is remembered that they were put: those of some batches, which are about to be committed."""

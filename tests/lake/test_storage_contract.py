@@ -186,6 +186,15 @@ def test_a_store_to_which_a_missing_object_is_an_error(tmp_path: Path, monkeypat
     assert storage.names("a") == []
 
 
+def test_a_slow_line_gets_two_parts_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All parts under way have to arrive within the time of one request."""
+    given: list[Any] = []
+    monkeypatch.setattr("penstock.lake.objectstore._open_store", lambda *_: MemoryStore())
+    monkeypatch.setattr("obstore.put", lambda *_, **options: given.append(options))
+    ObjectStorage("s3://b/l", {}, tmp_path / "state").write("t/a", bytes(OBJECT_PART_BYTES + 1))
+    assert [(options["use_multipart"], options["max_concurrency"]) for options in given] == [(True, 2)]
+
+
 @pytest.mark.parametrize("size", [0, 1000, OBJECT_TAIL_BYTES + 5])
 def test_a_store_without_ranges_from_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     """Azure is one."""

@@ -31,6 +31,7 @@ from penstock.limits import (
     OBJECT_CONNECT_SECONDS_MAX,
     OBJECT_ENTRIES_BYTES_MAX,
     OBJECT_PART_BYTES,
+    OBJECT_PARTS_AT_ONCE,
     OBJECT_REQUEST_SECONDS_MAX,
     OBJECT_RETRY_SECONDS,
     OBJECT_RETRY_SECONDS_MAX,
@@ -245,7 +246,14 @@ class ObjectStorage:
         try:
             self._tried(
                 path,
-                lambda: obstore.put(self._store, path, data, use_multipart=parts, chunk_size=OBJECT_PART_BYTES),
+                lambda: obstore.put(
+                    self._store,
+                    path,
+                    data,
+                    use_multipart=parts,
+                    chunk_size=OBJECT_PART_BYTES,
+                    max_concurrency=OBJECT_PARTS_AT_ONCE,
+                ),
             )
         except FileNotFoundError as error:  # the bucket is
             raise store_error(error, self.uri(path)) from error
