@@ -477,8 +477,9 @@ if LOG_KEPT_SECONDS_MIN < 2 * REFRESH_TRUST_SECONDS:
     raise AssertionError("the next log entry must stay while one look at it is trusted")
 
 OBJECT_TRIES_MAX = 8
-"""Attempts at one request to an object store: with the pauses between them some 11 seconds, in which a store that is
-restarted or asks to slow down comes back."""
+"""Attempts at one request to an object store: the pauses between them are some 11 seconds, in which a store that is
+restarted or asks to slow down comes back. Of one that is silent, each also waits OBJECT_REQUEST_SECONDS_MAX: four
+minutes in all."""
 
 OPEN_TRIES_MAX = 3
 """Attempts at opening a table in an object store, each of which repeats unanswered requests by itself."""
