@@ -18,6 +18,7 @@ from penstock.lake.opening import _OTHER_NAMES, open_storage, store_options
 from penstock.lake.storage import LocalStorage
 from penstock.lake.storeerrors import may_pass, store_error
 from penstock.limits import OBJECT_PART_BYTES, OBJECT_TAIL_BYTES
+from penstock.scratch import PREFIX
 from penstock.settings import Settings
 
 if TYPE_CHECKING:
@@ -184,6 +185,21 @@ def test_a_store_to_which_a_missing_object_is_an_error(tmp_path: Path, monkeypat
     storage.delete(*paths)
     storage.delete(paths[0])
     assert storage.names("a") == []
+
+
+def test_a_draft_of_a_killed_process_is_cleared_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It lies where the next process that needs such a folder finds it (`scratch.py`)."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
+    monkeypatch.setattr("penstock.lake.objectstore._open_store", lambda *_: MemoryStore())
+    storage = ObjectStorage("s3://b/l", {}, tmp_path / "state")
+    with storage.draft("t/.part", lambda _: "t/part") as sink:
+        sink.write(b"1")
+        (folder,) = scratch.iterdir()
+        assert folder.name.startswith(PREFIX)
+    assert storage.read("t/part") == b"1"
+    assert list(scratch.iterdir()) == []
 
 
 def test_a_slow_line_gets_two_parts_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import secrets
-import tempfile
 import threading
 import time
 from collections import OrderedDict
@@ -39,6 +38,7 @@ from penstock.limits import (
     OBJECT_TAIL_BYTES,
     OBJECT_TRIES_MAX,
 )
+from penstock.scratch import ScratchFolder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -182,16 +182,17 @@ class ObjectStorage:
     @contextmanager
     def draft(self, _: str, /, named: Callable[[pa.NativeFile], str]) -> Iterator[pa.NativeFile]:
         # Its name is known when it is whole, and then it is put at once: a disposable file of this machine until then.
-        with tempfile.NamedTemporaryFile(prefix="penstock-draft-") as local:
+        with ScratchFolder() as folder:
+            local = str(folder / "draft")
             try:
-                with pa.OSFile(local.name, "wb") as sink:
+                with pa.OSFile(local, "wb") as sink:
                     yield sink
-                with pa.memory_map(local.name) as written:
+                with pa.memory_map(local) as written:
                     final = named(written)
                     written.seek(0)
                     self._put(final, memoryview(written.read_buffer()).cast("B"))
             except OSError as error:
-                raise storage_error(error, local.name) from error
+                raise storage_error(error, local) from error
 
     def sync(self, path: str) -> None:
         """What was put is durable."""
