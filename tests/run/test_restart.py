@@ -10,7 +10,7 @@ import pytest
 
 from lake.lakes import open_lake, owned
 from penstock.engines.embedded.deriving import EmbeddedDeriver
-from penstock.errors import LakeCorrupt
+from penstock.errors import Fenced, LakeCorrupt, SourceLost
 from penstock.lake import layout, log
 from penstock.lake.contracts import Contracts
 from penstock.lake.ledger import Ledger
@@ -35,6 +35,21 @@ SPECS = (
 def tables(tmp_path: Path) -> PipelineTables:
     writer, (bronze, rejects, silver, ledger, contracts) = owned(open_lake(tmp_path), *SPECS)
     return PipelineTables("p", writer, bronze, rejects, silver, (), Ledger(ledger), Contracts(contracts))
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError("log entry"), LakeCorrupt("file"), SourceLost("records")])
+def test_who_was_overtaken_is_told_so_and_not_what_is_missing(
+    tables: PipelineTables, tmp_path: Path, error: Exception
+) -> None:
+    def fail() -> None:
+        with tables.owned():
+            raise error
+
+    with pytest.raises(type(error)):
+        fail()
+    owned(open_lake(tmp_path), *SPECS)
+    with pytest.raises(Fenced):
+        fail()
 
 
 def commit(tables: PipelineTables, batch: int, ranges: tuple[Range, ...], offsets: tuple[int, ...] = ()) -> None:

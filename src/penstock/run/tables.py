@@ -47,10 +47,10 @@ class PipelineTables:
     @contextmanager
     def owned(self) -> Iterator[None]:
         """A context in which a writer that was overtaken is told so (`Fenced`), and not that what the other one has
-        meanwhile trimmed or vacuumed is lost."""
+        meanwhile trimmed, vacuumed or moved out of the log is lost or missing."""
         try:
             yield
-        except (SourceLost, LakeCorrupt):
+        except (SourceLost, LakeCorrupt, FileNotFoundError):
             self.bronze.refresh()
             self.bronze.check_owner(self.writer)
             raise
