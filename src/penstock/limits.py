@@ -509,6 +509,9 @@ OBJECT_PARTS_AT_ONCE = 2
 """Parts of an object that are uploaded at once. All have to arrive within OBJECT_REQUEST_SECONDS_MAX, so a line has to
 carry 9 Mbit/s, with two large objects at once 18; more parts would ask for more, and gain little on a fast one."""
 
+OBJECT_DELETES_MAX = 100
+"""Objects that are deleted together: so many are asked for again where the store refuses one."""
+
 OBJECT_SIZES_KEPT = 1_000
 """Objects of which it is remembered that they were put: those of some batches, which are about to be committed."""
 

@@ -17,7 +17,7 @@ from penstock.lake.objectstore import ObjectStorage
 from penstock.lake.opening import _OTHER_NAMES, open_storage, store_options
 from penstock.lake.storage import LocalStorage
 from penstock.lake.storeerrors import may_pass, store_error
-from penstock.limits import OBJECT_PART_BYTES, OBJECT_TAIL_BYTES
+from penstock.limits import OBJECT_DELETES_MAX, OBJECT_PART_BYTES, OBJECT_TAIL_BYTES
 from penstock.scratch import PREFIX
 from penstock.settings import Settings
 
@@ -70,7 +70,7 @@ def test_what_is_not_there_is_told(storage: Storage) -> None:
 
 
 def test_files_are_deleted_together_whether_they_are_there_or_not(storage: Storage) -> None:
-    paths = [f"a/{number:03}" for number in range(60)]
+    paths = [f"a/{number:03}" for number in range(OBJECT_DELETES_MAX + 5)]
     for path in paths[::2]:
         put(storage, path, b"1")
     put(storage, "a/kept", b"1")

@@ -28,6 +28,7 @@ from penstock.lake.storage import StoredFile, held_lock, storage_error
 from penstock.lake.storeerrors import VARIABLES, may_pass, status, store_code, store_error
 from penstock.limits import (
     OBJECT_CONNECT_SECONDS_MAX,
+    OBJECT_DELETES_MAX,
     OBJECT_ENTRIES_BYTES_MAX,
     OBJECT_PART_BYTES,
     OBJECT_PARTS_AT_ONCE,
@@ -215,15 +216,14 @@ class ObjectStorage:
             for path in paths:
                 self._sizes.pop(path, None)
                 self._entries_bytes -= len(self._entries.pop(path, b""))
-        if not paths:
-            return
-        try:
-            # Without bulk requests too, obstore sends some at once.
-            self._tried(paths[0], lambda: obstore.delete(self._store, list(paths)))
-        except FileNotFoundError:  # not of S3: others say of one that it is gone, and may leave those behind it
-            for path in paths:
-                with suppress(FileNotFoundError):
-                    self._tried(path, partial(obstore.delete, self._store, path))
+        for start in range(0, len(paths), OBJECT_DELETES_MAX):
+            some = list(paths[start : start + OBJECT_DELETES_MAX])
+            try:
+                self._tried(some[0], partial(obstore.delete, self._store, some))  # several requests at once
+            except FileNotFoundError:  # not of S3: others say of one that it is gone, and may leave those behind it
+                for path in some:
+                    with suppress(FileNotFoundError):
+                        self._tried(path, partial(obstore.delete, self._store, path))
 
     def discard(self, path: str) -> None:
         with suppress(StorageError):
