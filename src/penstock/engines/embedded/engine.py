@@ -96,6 +96,11 @@ class EmbeddedEngine:
                     )
                     self._functions.add(function.name)
 
+    def limit_memory(self, memory_bytes: int) -> None:
+        """Bound DuckDB anew, between calls."""
+        with self._memory_explained():
+            self._database.execute(f"SET GLOBAL memory_limit = '{memory_bytes}B'")
+
     @property
     def reads_apart(self) -> bool:
         return False

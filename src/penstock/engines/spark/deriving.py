@@ -13,6 +13,7 @@ import pyarrow as pa
 from penstock.engines.embedded.deriving import EmbeddedWork
 from penstock.engines.outcome import refuse_stopped
 from penstock.engines.spark.shares import (
+    Allowance,
     BronzeShare,
     PackedVerdict,
     Pinned,
@@ -55,7 +56,7 @@ class SparkDeriver:
         self.session = session
         self.engine = engine
         self.job = job
-        self._setup = session.broadcast(_setup(session, job))
+        self._setup = session.broadcast(_setup(job))
         self._pinned: dict[int, tuple[Plan, Broadcast[Pinned]]] = {}
 
     @property
@@ -84,7 +85,15 @@ class SparkDeriver:
             while len(self._pinned) > PLANS_KEPT:
                 _, oldest = self._pinned.pop(next(iter(self._pinned)))
                 oldest.unpersist()
-        return Stage(self._setup, self._pinned[id(plan)][1])
+        return Stage(self._setup, self._pinned[id(plan)][1], self._allowance())
+
+    def _allowance(self) -> Allowance:
+        """Not shared out to pipelines: a worker has one share in hand, of whichever pipeline."""
+        settings, workers = self.job.settings, self.shares
+        return Allowance(
+            memory_bytes=max(SPARK_WORKER_BYTES_MIN, settings.memory_bytes // workers),
+            piece_bytes=2 * settings.batch_bytes_max // workers,
+        )
 
 
 def dealt(files: Sequence[DataFile], count: int) -> list[tuple[DataFile, ...]]:
@@ -104,7 +113,7 @@ def _refuse_unreachable(session: Session, job: Job) -> None:
         )
 
 
-def _setup(session: Session, job: Job) -> Setup:
+def _setup(job: Job) -> Setup:
     return Setup(
         name=uuid.uuid4().hex,
         refine_version=job.refine_version,
@@ -122,9 +131,6 @@ def _setup(session: Session, job: Job) -> Setup:
         rejects=job.rejects.spec,
         silver=job.silver.spec,
         windows=tuple((plan.name, plan.rows_sql) for plan in job.golds),
-        # Not shared out to pipelines: a worker has one share in hand, of whichever pipeline.
-        memory_bytes=max(SPARK_WORKER_BYTES_MIN, job.settings.memory_bytes // session.parallelism),
-        piece_bytes=2 * job.settings.batch_bytes_max // session.parallelism,
     )
 
 

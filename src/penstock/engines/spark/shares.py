@@ -58,9 +58,16 @@ class Setup:
     rejects: TableSpec
     silver: TableSpec
     windows: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """What a worker may hold at once. It goes with each batch: executors come and go."""
+
     memory_bytes: int
+    """For its queries."""
     piece_bytes: int
-    """What a worker reads of a share at once, at most; a share that holds more becomes several parts."""
+    """What it reads of a share at once, at most; a share that holds more becomes several parts."""
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from pyspark.core.broadcast import Broadcast
 
     from penstock.engines.contract import Verdict
-    from penstock.engines.spark.shares import BronzeShare, Pinned, Setup
+    from penstock.engines.spark.shares import Allowance, BronzeShare, Pinned, Setup
     from penstock.lake.datafile import DataFile
     from penstock.lake.layout import TableSpec
     from penstock.plan.nouns import Plan
@@ -52,18 +52,20 @@ CACHED = ("events", "records")
 
 
 class Stage:
-    """What Spark calls on a partition: a stage over the shares in it. Pickled with the two broadcasts."""
+    """What Spark calls on a partition: a stage over the shares in it. Pickled with what a worker may hold, and
+    with handles of the two broadcasts."""
 
-    def __init__(self, setup: Broadcast[Setup], pinned: Broadcast[Pinned]) -> None:
+    def __init__(self, setup: Broadcast[Setup], pinned: Broadcast[Pinned], allowance: Allowance) -> None:
         self._setup = setup
         self._pinned = pinned
+        self._allowance = allowance
 
     def __call__(
         self, shares: Iterable[SourceShare | BronzeShare | VerdictShare]
     ) -> Iterator[list[Part] | SettledPart | PenstockError]:
         for share in shares:
             try:
-                room = _room(self._setup.value)
+                room = _room(self._setup.value, self._allowance)
                 yield (
                     room.settle(share, self._pinned.value)
                     if isinstance(share, VerdictShare)
@@ -76,16 +78,17 @@ class Stage:
 class Room:
     """A pipeline as one worker process has it open."""
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(self, setup: Setup, allowance: Allowance) -> None:
         if setup.refine_version != refine_version():
             raise StorageError(
                 "the executors run another version of Penstock or DuckDB than the driver",
                 hint="Ship the driver's environment to the executors; docs/howto/spark.md says how.",
             )
         self._setup = setup
+        self._allowance = allowance
         self._storage = open_storage(setup.lake, options=setup.store_options, state_folder=setup.state_folder)
         self._scratch = _scratch()
-        self._engine = EmbeddedEngine(threads=1, memory_bytes=setup.memory_bytes, spill_folder=self._scratch)
+        self._engine = EmbeddedEngine(threads=1, memory_bytes=allowance.memory_bytes, spill_folder=self._scratch)
         self._plans: OrderedDict[str, Plan] = OrderedDict()
         self._source: Source | None = None
 
@@ -93,6 +96,12 @@ class Room:
     def is_of(self) -> tuple[str, str]:
         """The lake and the pipeline: of these, only what was opened last is needed."""
         return self._setup.lake, self._setup.pipeline.name
+
+    def allow(self, allowance: Allowance) -> None:
+        """What the share that comes next may hold."""
+        if allowance != self._allowance:
+            self._engine.limit_memory(allowance.memory_bytes)
+            self._allowance = allowance
 
     def close(self) -> None:
         self._engine.close()
@@ -107,7 +116,7 @@ class Room:
             return [self._part(share.batch, share.files, self._from_bronze(share.batch, share.files), pinned)]
         setup, parts = self._setup, []
         rows = sum(item.end - item.start for item in share.ranges)
-        for records in self._opened_source().read_pieces(share.ranges, rows=rows, size=setup.piece_bytes):
+        for records in self._opened_source().read_pieces(share.ranges, rows=rows, size=self._allowance.piece_bytes):
             bronze = as_bronze(records, setup.incarnation, share.now)
             files = self._write(setup.bronze, numbered(bronze, share.batch))
             parts.append(self._part(share.batch, files, bronze, pinned))
@@ -245,17 +254,18 @@ _rooms: OrderedDict[str, Room] = OrderedDict()
 _folders: list[ScratchFolder] = []
 
 
-def _room(setup: Setup) -> Room:
+def _room(setup: Setup, allowance: Allowance) -> Room:
     """The pipeline as this process has it open. One that was opened anew since is let go of, and so is the one used
     longest ago where there are many."""
     room = _rooms.get(setup.name)
     if room is None:
-        room = Room(setup)
+        room = Room(setup, allowance)
         stale = [name for name, other in _rooms.items() if other.is_of == room.is_of]
         for name in stale or list(_rooms)[: max(0, len(_rooms) + 1 - SPARK_ROOMS_KEPT)]:
             _rooms.pop(name).close()
         _rooms[setup.name] = room
     _rooms.move_to_end(setup.name)
+    room.allow(allowance)
     return room
 
 
