@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections import OrderedDict
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -57,7 +58,7 @@ class SparkDeriver:
         self.engine = engine
         self.job = job
         self._setup = session.broadcast(_setup(job))
-        self._pinned: dict[int, tuple[Plan, Broadcast[Pinned]]] = {}
+        self._pinned: OrderedDict[int, tuple[Plan, Broadcast[Pinned]]] = OrderedDict()
 
     @property
     def shares(self) -> int:
@@ -79,13 +80,21 @@ class SparkDeriver:
 
     def stage(self, plan: Plan, references: Mapping[str, pa.Table]) -> Stage:
         """What runs in the executors for batches that are refined with this plan and these references."""
-        if id(plan) not in self._pinned:
+        known = self._pinned.get(id(plan))
+        if known is None:
             pinned = Pinned(uuid.uuid4().hex, plan.pipeline, dict(references))
-            self._pinned[id(plan)] = (plan, self.session.broadcast(pinned))
+            known = self._pinned[id(plan)] = plan, self.session.broadcast(pinned)
             while len(self._pinned) > PLANS_KEPT:
-                _, oldest = self._pinned.pop(next(iter(self._pinned)))
-                oldest.unpersist()
-        return Stage(self._setup, self._pinned[id(plan)][1], self._allowance())
+                _, (_, unused) = self._pinned.popitem(last=False)
+                self.session.destroy(unused)
+        self._pinned.move_to_end(id(plan))
+        return Stage(self._setup, known[1], self._allowance())
+
+    def close(self) -> None:
+        """No batch is under way any more: let go of what was sent for them."""
+        for sent in (self._setup, *(pinned for _, pinned in self._pinned.values())):
+            self.session.destroy(sent)
+        self._pinned.clear()
 
     def _allowance(self) -> Allowance:
         """Not shared out to pipelines: a worker has one share in hand, of whichever pipeline."""

@@ -23,6 +23,7 @@ class SparkEngine:
     def __init__(self, session: Session, local: EmbeddedEngine) -> None:
         self._session = session
         self._local = local
+        self._derivers: list[SparkDeriver] = []
 
     def query(self, sql: str, relations: Mapping[str, Relation]) -> pa.Table:
         return self._local.query(sql, relations)
@@ -38,7 +39,11 @@ class SparkEngine:
         return True
 
     def deriver(self, job: Job) -> SparkDeriver:
-        return SparkDeriver(self._session, self._local, job)
+        deriver = SparkDeriver(self._session, self._local, job)
+        self._derivers.append(deriver)
+        return deriver
 
     def close(self) -> None:
+        for deriver in self._derivers:
+            deriver.close()
         self._local.close()

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,6 +100,11 @@ class Session:
         """
         with self._explaining("Spark does not take a value"):
             return self._context.broadcast(value)
+
+    def destroy(self, sent: Broadcast[Any]) -> None:
+        """Delete a value that was broadcast, with its file on this machine. No job may use it any more."""
+        with suppress(Exception):  # of py4j: a Java that is gone has nothing to delete any more
+            sent.destroy()
 
     def run(self, stage: Callable[[Iterable[Any]], Iterable[Any]], shares: Sequence[object]) -> list[Any]:
         """What `stage` gives for each share, in their order; each share is a task of its own.
