@@ -7,8 +7,11 @@ Workers die, fail, run twice, lose what they kept, have a wrong clock or no disk
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -223,6 +226,26 @@ def test_the_whole_process_killed(
     assert world.violations(folder) == []
     run(folder, engines.ENGINES[KILLED_STEPS.index(step) % 2])
     world.assert_sound(folder, acknowledged)
+
+
+def test_a_signal_to_the_process_group_ends_cleanly(folder: Path) -> None:
+    """As of `timeout` or a service's manager. It must not end Java while a batch is under way."""
+    world.push(folder, 0, 50 * ROWS)
+    command = [sys.executable, "-m", "penstock", "-C", str(folder), "run", "--engine", "spark", "--master", "local[2]"]
+    run = subprocess.Popen(
+        [*command, "--json", "--batch-rows", str(ROWS)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert run.stderr is not None
+    next(line for line in run.stderr if json.loads(line)["event"] == "batch")
+    os.killpg(run.pid, signal.SIGTERM)
+    out, errors = run.communicate(timeout=60)
+    assert run.returncode == 0, errors
+    assert 0 < json.loads(out)["meters"]["counts"]["records"] < 50 * ROWS
+    assert world.violations(folder) == []
 
 
 @pytest.mark.parametrize("first", engines.ENGINES)

@@ -5,17 +5,14 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import re
-import shutil
 import signal
-import subprocess
 import sys
-import tempfile
 import threading
 import warnings
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from penstock.engines.spark import java
 from penstock.errors import EngineFailed, PenstockError, UsageError
 from penstock.limits import SPARK_TASK_FAILURES_MAX
 
@@ -26,9 +23,7 @@ if TYPE_CHECKING:
     from pyspark.core.broadcast import Broadcast
 
 SPARK_VERSION = "4.2"
-JAVA_VERSION = 17
 LOCAL_ADDRESS = "127.0.0.1"
-REASON_LENGTH_MAX = 500
 DRIVER_MEMORY = "1g"
 """Java's heap in the driver: it only schedules."""
 
@@ -52,30 +47,15 @@ class Session:
     def __init__(self, master: str | None, options: Mapping[str, str], threads: int) -> None:
         global _users, _is_ours
         _require_package()
-        self._log: Path | None = None
-        self._failed = False
         with _sharing, warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # of pandas, which pyspark looks at and we do not hand it
             running = _running(master)
             if running is None:
-                self._start(master, options, threads)
+                self._context = _started(master, options, threads)
             else:
                 self._context = running
             _is_ours = _is_ours or running is None
             _users += 1
-
-    def _start(self, master: str | None, options: Mapping[str, str], threads: int) -> None:
-        if "PYSPARK_GATEWAY_PORT" in os.environ:  # spark-submit has started Java already
-            self._context = _context(master, options, threads)
-            return
-        _require_java()
-        descriptor, name = tempfile.mkstemp(prefix="penstock-spark-", suffix=".log")
-        self._log = Path(name)
-        try:
-            with _errors_go_to(descriptor):
-                self._context = _context(master, options, threads)
-        except UsageError as error:
-            raise UsageError(error.message, hint=f"{error.hint} {name} has what Java said.") from error
 
     @property
     def parallelism(self) -> int:
@@ -125,24 +105,25 @@ class Session:
         try:
             yield
         except Exception as error:  # of py4j and pyspark, which have no common type
-            self._failed = True
-            where = "Spark's own log" if self._log is None else f"Spark's log, {self._log},"
+            log = java.log()
+            where = "Spark's own log"
+            if log is not None:
+                log.is_kept = True
+                where = f"Spark's log, {log.path},"
             raise EngineFailed(
-                f"{what}: {_reason(error)}",
+                f"{what}: {java.reason(error)}",
                 hint=f"Run again: what was acknowledged is in bronze. {where} tells more.",
             ) from error
 
     def close(self) -> None:
         """The last one that is closed ends the context and with it the executors, if a session started it; Java stays
-        for the next. The log goes too, unless something failed."""
+        for the next."""
         global _users, _is_ours
         with _sharing:
             _users -= 1
             if _users == 0 and _is_ours:
                 self._context.stop()
                 _is_ours = False
-        if self._log is not None and not self._failed:
-            self._log.unlink(missing_ok=True)
 
 
 def parse_options(text: str) -> dict[str, str]:
@@ -181,6 +162,18 @@ def _same_master(asked: str, running: str) -> bool:
     return asked == running
 
 
+def _started(master: str | None, options: Mapping[str, str], threads: int) -> SparkContext:
+    """A context of ours; where there is none, the log is named and stays."""
+    try:
+        return _context(master, options, threads)
+    except UsageError as error:
+        log = java.log()
+        if log is None:
+            raise
+        log.is_kept = True
+        raise UsageError(error.message, hint=f"{error.hint} {log.path} has what Java said.") from error
+
+
 def _context(master: str | None, options: Mapping[str, str], threads: int) -> SparkContext:
     from pyspark import SparkConf, SparkContext  # noqa: PLC0415 - an extra
 
@@ -193,13 +186,7 @@ def _context(master: str | None, options: Mapping[str, str], threads: int) -> Sp
     first = SparkConf(loadDefaults=False).setAll([("spark.ui.showConsoleProgress", "false"), *options.items()])
     if not first.contains("spark.driver.memory"):
         first.set("spark.driver.memory", DRIVER_MEMORY)  # only Java's start can take it
-    try:
-        SparkContext._ensure_initialized(conf=first)
-    except Exception as error:  # of pyspark or of the system, which have no common type
-        raise UsageError(
-            f"Java does not start: {_reason(error)}",
-            hint="Look at `spark_options` in penstock.yaml, or --conf; Java takes `spark.driver.memory` then.",
-        ) from error
+    java.start(first)
     conf = SparkConf().setAll([*options.items()])  # knows what spark-submit and spark-defaults.conf say
     chosen = master or conf.get("spark.master") or f"local[{threads}]"
     local = re.fullmatch(r"local(?:\[(\d+|\*)(?:,\s*(\d+))?\])?", chosen)
@@ -219,7 +206,7 @@ def _context(master: str | None, options: Mapping[str, str], threads: int) -> Sp
             return SparkContext.getOrCreate(conf)
     except Exception as error:
         raise UsageError(
-            f"Spark did not start with the master {chosen}: {_reason(error)}",
+            f"Spark did not start with the master {chosen}: {java.reason(error)}",
             hint="Look at `spark_master` and `spark_options` in penstock.yaml, or --master and --conf.",
         ) from error
 
@@ -238,28 +225,6 @@ def _require_package() -> None:
         )
 
 
-def _require_java() -> None:
-    hint = f"Install Java {JAVA_VERSION} (Debian: apt install openjdk-{JAVA_VERSION}-jre-headless) or set JAVA_HOME."
-    home = os.environ.get("JAVA_HOME")
-    program = shutil.which("java", path=os.path.join(home, "bin") if home else None)
-    if program is None:
-        where = f"in JAVA_HOME, which is {home}" if home else "on the PATH"
-        raise UsageError(f"the Spark engine needs Java {JAVA_VERSION}, and there is no java {where}", hint=hint)
-    told = subprocess.run([program, "-version"], capture_output=True, text=True, check=False).stderr
-    found = re.search(r'version "(?:1\.)?(\d+)', told)
-    if found is None or int(found[1]) < JAVA_VERSION:
-        version = found[1] if found else "an unknown version"
-        raise UsageError(f"the Spark engine needs Java {JAVA_VERSION}, and {program} is {version}", hint=hint)
-
-
-def _reason(error: Exception) -> str:
-    """The line of a failed job's message that says what was wrong: the last error of a worker or of Java."""
-    text = str(getattr(error, "java_exception", None) or error)
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    told = [line for line in lines if re.match(r"[\w.]*(?:Error|Exception|Lost|Fenced)\b.*:", line)]
-    return (told or lines or [type(error).__name__])[-1][:REASON_LENGTH_MAX]
-
-
 @contextmanager
 def _interrupts_kept() -> Iterator[None]:
     """Ctrl-C stays with who has it: PySpark would cancel the jobs of the batch under way."""
@@ -270,17 +235,3 @@ def _interrupts_kept() -> Iterator[None]:
     finally:
         if is_main:
             signal.signal(signal.SIGINT, handler)
-
-
-@contextmanager
-def _errors_go_to(descriptor: int) -> Iterator[None]:
-    """What is started meanwhile writes its standard error there for ever: Java, and the workers that it starts."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    try:
-        os.dup2(descriptor, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(descriptor)
