@@ -248,6 +248,46 @@ def test_a_signal_to_the_process_group_ends_cleanly(folder: Path) -> None:
     assert world.violations(folder) == []
 
 
+JAVA_DIES = """
+import os, signal, sys
+from pathlib import Path
+import penstock
+from pyspark import SparkContext
+from penstock.engines.spark import java
+from penstock.errors import EngineFailed
+
+def die(step, batch):
+    if step == "bronze" and batch == 1:
+        os.kill(SparkContext._gateway.proc.pid, signal.SIGKILL)
+
+project = penstock.open(sys.argv[1], engine="spark", spark_master="local[2]")
+logs = []
+try:
+    project.run(once=True, batch_rows=40, after_step=die)
+except EngineFailed as error:
+    logs.append(java.log().path)
+    assert str(logs[0]) in error.hint
+project.run(once=True, batch_rows=40)
+logs.append(java.log().path)
+project.run(once=True)
+assert java.log().path == logs[1]
+assert all(path.exists() for path in logs)
+print(*logs)
+"""
+
+
+def test_after_java_has_died_the_same_process_starts_another(folder: Path) -> None:
+    """With a log of its own, which stays while it runs; that of the first one stays for ever."""
+    acknowledged = world.push(folder, 0, EVENTS)
+    done = subprocess.run([sys.executable, "-c", JAVA_DIES, str(folder)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    first, second = (Path(path) for path in done.stdout.split())
+    assert first.exists()
+    assert not second.exists()
+    first.unlink()
+    world.assert_sound(folder, acknowledged)
+
+
 @pytest.mark.parametrize("first", engines.ENGINES)
 @pytest.mark.parametrize("place", ["refine:2", "silver-written:2", "gold:2"])
 def test_a_writer_that_was_overtaken_by_the_other_engine(place: str, first: str, folder: Path, spark: Plants) -> None:

@@ -8,13 +8,15 @@ import re
 import shutil
 import subprocess
 import tempfile
+import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from penstock.errors import UsageError
 
 if TYPE_CHECKING:
-    from pyspark import SparkConf
+    from pyspark import SparkConf, SparkContext
 
 JAVA_VERSION = 17
 REASON_LENGTH_MAX = 500
@@ -68,6 +70,30 @@ def start(conf: SparkConf) -> None:
             os.close(_log.descriptor)
         SparkContext._ensure_initialized(gateway=gateway)
     SparkContext._ensure_initialized(conf=conf)
+
+
+def forget_dead() -> None:
+    """Let go of a Java that has ended, with the context that was in it; else this process would never have another."""
+    from pyspark import SparkContext  # noqa: PLC0415 - an extra
+
+    gateway = SparkContext._gateway
+    if gateway is None:
+        return
+    process = gateway.__dict__.get("proc")  # as an attribute that is not there, it would be asked of Java
+    if process is None or process.poll() is None:
+        return
+    stop(SparkContext._active_spark_context)
+    with suppress(Exception):  # of py4j, whose other end is gone
+        gateway.shutdown()
+    SparkContext._gateway = SparkContext._jvm = SparkContext._active_spark_context = None
+
+
+def stop(context: SparkContext | None) -> None:
+    """End a context, whose Java may have ended before."""
+    with suppress(Exception), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        if context is not None:
+            context.stop()
 
 
 def require_java() -> None:

@@ -49,6 +49,7 @@ class Session:
         _require_package()
         with _sharing, warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # of pandas, which pyspark looks at and we do not hand it
+            java.forget_dead()
             running = _running(master)
             if running is None:
                 self._context = _started(master, options, threads)
@@ -122,7 +123,7 @@ class Session:
         with _sharing:
             _users -= 1
             if _users == 0 and _is_ours:
-                self._context.stop()
+                java.stop(_active())
                 _is_ours = False
 
 
@@ -145,15 +146,19 @@ def parse_options(text: str) -> dict[str, str]:
 
 def _running(master: str | None) -> SparkContext | None:
     """The context that this process has already."""
-    from pyspark import SparkContext  # noqa: PLC0415 - an extra
-
-    running = SparkContext._active_spark_context
+    running = _active()
     if running is not None and master and not _same_master(master, str(running.master)):
         raise UsageError(
             f"this process has a Spark context with the master {running.master}, and {master} was asked for",
             hint="Stop that context first, or leave the master out to use it.",
         )
     return running
+
+
+def _active() -> SparkContext | None:
+    from pyspark import SparkContext  # noqa: PLC0415 - an extra
+
+    return SparkContext._active_spark_context
 
 
 def _same_master(asked: str, running: str) -> bool:
