@@ -105,3 +105,14 @@ def test_a_running_pipeline_turns_a_second_writer_away_and_stops_when_told(shop)
         stop.set()
         thread.join(30)
     assert results[0].summaries["ticks"].counts.records == 100
+
+
+def test_a_pipeline_s_tests_need_no_spark(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise AssertionError("a test has started Spark")
+
+    monkeypatch.setattr("penstock.engines.spark.session.Session", refuse)
+    create_project(tmp_path / "shop", "market")
+    results = list(penstock.open(tmp_path / "shop", engine="spark").test())
+    assert results
+    assert all(result.passed for result in results)

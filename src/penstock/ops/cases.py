@@ -68,7 +68,10 @@ class TestClock:
 def run_case(
     test: PipelineTest, pipeline: Pipeline, folder: Path, settings: Settings, environment: Mapping[str, str]
 ) -> CaseResult:
-    """Run one test of `pipeline`, whose reference files are relative to `folder`. Leaves nothing behind."""
+    """Run one test of `pipeline`, whose reference files are relative to `folder`. Leaves nothing behind.
+
+    On the embedded engine, whatever the project has: both refine with the same code, and the log is on this machine.
+    """
     began = time.monotonic()
     with ScratchFolder() as scratch:
         try:
@@ -87,6 +90,7 @@ def _run(
     environment: Mapping[str, str],
 ) -> list[str]:
     lake = Lake(LocalStorage(scratch / "lake"))
+    settings = dataclasses.replace(settings, engine="embedded")
     clock = TestClock(test.given.ingested_at)
     given = _Given(test.given, scratch)
     parse_as_declared = parser(pipeline.file, environment)
