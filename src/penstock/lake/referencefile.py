@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
-from penstock.errors import UsageError
+from penstock.errors import TransientError, UsageError
 from penstock.lake.exactcast import BadValue, cast_arrow, cast_values, json_text, plain_type
 from penstock.limits import REFERENCE_BYTES_MAX, REFERENCE_DUPLICATES_SHOWN
 from penstock.model.types import ColumnType
@@ -62,12 +62,19 @@ def load_reference_file(reference: Reference, folder: Path) -> pa.Table:
     Raises:
         UsageError: the file is not there, too large or broken; a column is missing or has a name Delta refuses; a value
             does not fit its declared type; a key is NULL or occurs twice.
+        TransientError: the system does not let it be read now.
     """
     path = folder / reference.file
     shown = reference.file
     try:
         table = _reader(path, shown)(path, shown, dict(reference.columns))
     except OSError as error:
+        # Arrow's have no number where the content is broken. What is not there is waited for by its signature.
+        if error.errno is not None and not isinstance(error, FileNotFoundError | NotADirectoryError):
+            raise TransientError(
+                f"reference {reference.name}: cannot read {shown} now: {error.strerror or error}",
+                hint="Look at the file's permissions and its disk.",
+            ) from error
         raise UsageError(
             f"reference {reference.name}: cannot read {shown}: {error.strerror or error}",
             hint="`file:` is relative to the project folder.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from penstock.errors import PenstockError
+from penstock.errors import TransientError, UsageError
 from penstock.lake.layout import column_type
 from penstock.lake.referencefile import change_signature, load_reference_file
 from penstock.limits import REFERENCE_CHECK_SECONDS
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 
 class ReferenceKeeper:
-    """The references of one pipeline. The loop loads them while another thread, one at a time, takes their tables."""
+    """The references of one pipeline. Used from the loop's thread alone, which refines too: plans that other threads
+    ask for are compiled by then."""
 
     def __init__(
         self,
@@ -39,6 +40,9 @@ class ReferenceKeeper:
         self._clock = clock
         self._report = report
         self._signatures: dict[str, object] = {}
+        """Of the files that need no other look until they change."""
+        self._told: dict[str, str] = {}
+        """What was reported last of a reference that is not loaded."""
         self._versions: dict[str, int] = {}
         self._tables: dict[tuple[str, int], pa.Table] = {}
         self._next_check = 0.0
@@ -49,10 +53,12 @@ class ReferenceKeeper:
         return tuple(sorted(self._versions.items()))
 
     def load_if_changed(self, writer: Writer, *, first: bool = False) -> None:
-        """Append what changed as a new version. A broken file keeps the last good version, and says so.
+        """Append what changed as a new version. A broken file keeps the last good version until it changes, one that
+        cannot be loaded now until it can; both say so.
 
         Raises:
-            PenstockError: a file is broken and there is no good version yet.
+            UsageError, TransientError: the same, and there is no good version yet.
+            StorageError, Fenced, LakeCorrupt: of the lake, in which versions are kept.
         """
         now = self._clock.monotonic()
         if now < self._next_check and not first:
@@ -62,19 +68,32 @@ class ReferenceKeeper:
             signature = change_signature(reference, self._folder)
             if not first and self._signatures.get(reference.name) == signature:
                 continue
-            self._signatures[reference.name] = signature
-            try:
-                table = load_reference_file(reference, self._folder)
-                version = self._store.append(writer, reference.name, table, self._clock.now())
-            except PenstockError as error:
-                version = self._last_good(reference.name, error)
-            self._versions = {**self._versions, reference.name: version}  # a new one: another thread reads it
+            self._versions[reference.name] = self._load(writer, reference, signature)
 
-    def _last_good(self, name: str, error: PenstockError) -> int:
+    def _load(self, writer: Writer, reference: Reference, signature: object) -> int:
+        name = reference.name
+        try:
+            table = load_reference_file(reference, self._folder)
+            version = self._store.append(writer, name, table, self._clock.now())
+        except TransientError as error:
+            self._signatures.pop(name, None)
+            return self._last_good(name, error)
+        except UsageError as error:
+            self._signatures[name] = signature
+            return self._last_good(name, error)
+        self._signatures[name] = signature
+        self._told.pop(name, None)
+        return version
+
+    def _last_good(self, name: str, error: TransientError | UsageError) -> int:
         version = self._versions.get(name) or self._store.latest_version(name)
         if not version:
             raise error
-        self._report(f"reference {name}: {error.message}; version {version} stays in use")
+        said = error.message.removeprefix(f"reference {name}: ")
+        sentence = f"reference {name}: {said}; version {version} stays in use"
+        if self._told.get(name) != sentence:
+            self._told[name] = sentence
+            self._report(sentence)
         return version
 
     def tables(self, versions: tuple[tuple[str, int], ...]) -> Mapping[str, pa.Table]:
