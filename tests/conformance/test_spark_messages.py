@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from pyspark import SparkContext
 
 from faults import world
 from penstock.cli.main import run
@@ -25,7 +26,8 @@ pytestmark = pytest.mark.conformance
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project in a process that has no Spark context yet."""
+    """A project in a process that has neither Java nor a Spark context yet."""
+    monkeypatch.setattr(SparkContext, "_gateway", None)
     monkeypatch.setattr(session, "_running", lambda master: None)
     return world.make_project(tmp_path / "shop")
 
@@ -128,6 +130,32 @@ def test_a_master_that_does_not_exist(folder: Path) -> None:
     assert "spark_master" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (folder / "lake" / "bronze").exists()
+
+
+CHOSEN = """
+from penstock.engines.spark.session import Session
+
+for master, options in ((None, {}), (None, {"spark.master": "local[2]"}), ("local[1]", {"spark.app.name": "mine"})):
+    session = Session(master, options, 3)
+    print(session._context.master, session._context.appName)
+    session.close()
+"""
+
+
+@pytest.mark.parametrize(
+    ("defaults", "wanted"),
+    [
+        ("", ["local[3,4] penstock", "local[2,4] penstock", "local[1,4] mine"]),
+        ("spark.master local[5]\nspark.app.name theirs", ["local[5,4] theirs", "local[2,4] theirs", "local[1,4] mine"]),
+    ],
+)
+def test_who_says_the_master(defaults: str, wanted: list[str], tmp_path: Path) -> None:
+    """First what we are told, then Spark's own file, then a worker for each of our threads."""
+    (tmp_path / "spark-defaults.conf").write_text(defaults)
+    environment = {**os.environ, "SPARK_CONF_DIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", CHOSEN], capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == wanted
 
 
 def test_another_master_than_the_one_in_use(spark: object) -> None:

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 SPARK_VERSION = "4.2"
 LOCAL_ADDRESS = "127.0.0.1"
-DRIVER_MEMORY = "1g"
-"""Java's heap in the driver: it only schedules."""
+STAND_INS = {"spark.master": "local[*]", "spark.app.name": "pyspark-shell"}
+"""What Spark has where nobody said anything."""
 
 
 _sharing = threading.Lock()
@@ -189,11 +189,14 @@ def _context(master: str | None, options: Mapping[str, str], threads: int) -> Sp
         "spark.python.worker.reuse": "true",
     }
     first = SparkConf(loadDefaults=False).setAll([("spark.ui.showConsoleProgress", "false"), *options.items()])
-    if not first.contains("spark.driver.memory"):
-        first.set("spark.driver.memory", DRIVER_MEMORY)  # only Java's start can take it
     java.start(first)
     conf = SparkConf().setAll([*options.items()])  # knows what spark-submit and spark-defaults.conf say
-    chosen = master or conf.get("spark.master") or f"local[{threads}]"
+
+    def said(name: str) -> str | None:
+        value: str | None = conf.get(name)
+        return None if value == STAND_INS.get(name) else value
+
+    chosen = master or said("spark.master") or f"local[{threads}]"
     local = re.fullmatch(r"local(?:\[(\d+|\*)(?:,\s*(\d+))?\])?", chosen)
     if local is not None:
         # Spark's own default of a local master is to give up at the first failure.
@@ -205,7 +208,7 @@ def _context(master: str | None, options: Mapping[str, str], threads: int) -> Sp
         }
         os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
     conf.setMaster(chosen)
-    conf.setAll([(name, value) for name, value in defaults.items() if not conf.contains(name)])
+    conf.setAll([(name, value) for name, value in defaults.items() if not said(name)])
     try:
         with _interrupts_kept():
             return SparkContext.getOrCreate(conf)
