@@ -317,11 +317,12 @@ def test_a_writer_that_was_overtaken_by_the_other_engine(place: str, first: str,
 def test_executors_elsewhere_cannot_reach_a_push_log(
     folder: Path, spark: Plants, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A gap between the engines, which is told before anything is read."""
+    """A gap between the engines, which is told before anything is changed."""
     world.push(folder, 0, 10)
     monkeypatch.setattr(Session, "is_local", False)
     with pytest.raises(UsageError, match="the push log of meters is on this machine"):
         run(folder)
+    assert not (folder / "lake" / "contracts").exists()
     run(folder, "embedded")
 
 

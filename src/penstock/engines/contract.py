@@ -224,6 +224,10 @@ class Engine(Protocol):
     def reads_apart(self) -> bool:
         """Whether other processes read the source, so that the loop's own need only plan."""
 
+    def refuse_unreachable(self, pipeline: Pipeline) -> None:
+        """Raise UsageError where the engine's processes cannot read the pipeline's source. Called before anything is
+        changed."""
+
     def deriver(self, job: Job) -> Deriver:
         """What takes the pipeline's batches through."""
 

@@ -65,6 +65,7 @@ def open_pipeline(
     """Take the pipeline over. The caller holds the lake's lock of the pipeline.
 
     Raises:
+        UsageError: the engine cannot reach the source.
         DeclarationError: the declaration changes the meaning of rows that are there.
         LakeCorrupt: the tail of a table is damaged, and something was built on it.
         SourceLost: the source is not the one the lake knows, or has lost records.
@@ -73,6 +74,7 @@ def open_pipeline(
         Stopped: the run was stopped while the source was waited for.
     """
     pipeline, lake, name = context.pipeline, context.lake, context.pipeline.name
+    context.engine.refuse_unreachable(pipeline)
     for line in recover(lake, name):
         report(line)
     existing = lake.table(layout.table_name(layout.Kind.CONTRACTS, name))

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from penstock.engines.contract import Job, Relation
+    from penstock.model.pipeline import Pipeline
     from penstock.plan.nouns import RefinePlan
 
 
@@ -104,6 +105,9 @@ class EmbeddedEngine:
     @property
     def reads_apart(self) -> bool:
         return False
+
+    def refuse_unreachable(self, pipeline: Pipeline) -> None:
+        """It is this process that reads."""
 
     def deriver(self, job: Job) -> EmbeddedDeriver:
         return EmbeddedDeriver(self, job)

@@ -24,7 +24,7 @@ from penstock.engines.spark.shares import (
     together,
 )
 from penstock.engines.spark.worker import Stage
-from penstock.errors import UsageError, check
+from penstock.errors import check
 from penstock.lake.datafile import overlaps
 from penstock.limits import PLANS_KEPT, SPARK_BATCH_SECONDS_TARGET, SPARK_WORKER_BYTES_MIN
 from penstock.model.batch import BatchCounts
@@ -53,7 +53,6 @@ class SparkDeriver:
     batch_seconds = SPARK_BATCH_SECONDS_TARGET
 
     def __init__(self, session: Session, engine: EmbeddedEngine, job: Job) -> None:
-        _refuse_unreachable(session, job)
         self.session = session
         self.engine = engine
         self.job = job
@@ -108,18 +107,6 @@ class SparkDeriver:
 def dealt(files: Sequence[DataFile], count: int) -> list[tuple[DataFile, ...]]:
     """The files in at most `count` shares, each in one of them."""
     return [tuple(files[start::count]) for start in range(min(count, len(files)))]
-
-
-def _refuse_unreachable(session: Session, job: Job) -> None:
-    """What lies on this machine only cannot be read or written by executors on others."""
-    kind = job.pipeline.source.origin.kind
-    if session.is_local:
-        return
-    if kind == "push":
-        raise UsageError(
-            f"the push log of {job.pipeline.name} is on this machine, and Spark's executors are on others",
-            hint="Use a Kafka source, `--master local[N]`, or the embedded engine.",
-        )
 
 
 def _setup(job: Job) -> Setup:

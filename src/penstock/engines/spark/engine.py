@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from penstock.engines.spark.deriving import SparkDeriver
+from penstock.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from penstock.engines.contract import Job, Relation
     from penstock.engines.embedded.engine import EmbeddedEngine
     from penstock.engines.spark.session import Session
+    from penstock.model.pipeline import Pipeline
     from penstock.plan.nouns import RefinePlan
 
 
@@ -37,6 +39,13 @@ class SparkEngine:
     @property
     def reads_apart(self) -> bool:
         return True
+
+    def refuse_unreachable(self, pipeline: Pipeline) -> None:
+        if pipeline.source.origin.kind == "push" and not self._session.is_local:
+            raise UsageError(
+                f"the push log of {pipeline.name} is on this machine, and Spark's executors are on others",
+                hint="Use a Kafka source, `--master local[N]`, or the embedded engine.",
+            )
 
     def deriver(self, job: Job) -> SparkDeriver:
         deriver = SparkDeriver(self._session, self._local, job)
