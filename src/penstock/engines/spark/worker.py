@@ -9,6 +9,7 @@ Spark tries again only what was thrown.
 from __future__ import annotations
 
 import os
+import socket
 from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ from penstock.engines.version import refine_version
 from penstock.errors import PenstockError, StorageError
 from penstock.lake.lake import Lake
 from penstock.lake.layout import Kind, column_type, table_name
+from penstock.lake.log import has_log
 from penstock.lake.manifest import TableManifest
 from penstock.lake.opening import open_storage
 from penstock.lake.parquet import write_files
@@ -87,6 +89,11 @@ class Room:
         self._setup = setup
         self._allowance = allowance
         self._storage = open_storage(setup.lake, options=setup.store_options, state_folder=setup.state_folder)
+        if not has_log(self._storage, setup.bronze.name):  # it was made before any work began
+            raise StorageError(
+                f"{socket.gethostname()}, where an executor runs, sees no table {setup.bronze.name} in {setup.lake}",
+                hint="Executors write into the lake: put it in a store, or in a folder that all machines have there.",
+            )
         self._scratch = _scratch()
         self._engine = EmbeddedEngine(threads=1, memory_bytes=allowance.memory_bytes, spill_folder=self._scratch)
         self._plans: OrderedDict[str, Plan] = OrderedDict()
