@@ -1,7 +1,8 @@
 """The composition root: everything a person does with a project folder, as methods of `Project`.
 
 The command line prints what these return; Python programs use them as they are (`penstock.open`). How each is done is
-in the package it calls: here is only which parts it takes.
+in the package it calls: here is only which parts it takes. Of which kind those are is chosen in `lake/opening.py`,
+`sources/opening.py` and `ops/contexts.py`.
 """
 
 from __future__ import annotations
