@@ -562,5 +562,14 @@ SPARK_BATCH_SECONDS_TARGET = 8.0
 SHARE_ROWS_MIN = 5_000
 """Offsets that are worth a share of their own: a task costs about as much."""
 
+SPARK_WATCH_SECONDS = 1.0
+"""How often it is looked whether jobs wait without any executor, and whether to stop."""
+
+SPARK_EXECUTORS_SECONDS = 20.0
+"""How long a cluster may take to give the first executor before that is told: they start in a few seconds."""
+
+SPARK_EXECUTORS_REPEAT_SECONDS = 120.0
+"""How often it is told again: a cluster may be full for hours."""
+
 SPARK_WORKER_BYTES_MIN = 64 * MIB
 """Memory of a worker's queries, whatever the share of its executor: they spill below it for nothing."""

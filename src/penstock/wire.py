@@ -252,8 +252,10 @@ class Project:
         if not chosen:
             raise UsageError("the project has no pipelines", hint="Declare one in pipelines/NAME.yaml.")
         options = RunOptions(once, keep_open, batch_rows, None, new_incarnation)
-        with contexts(chosen, self.folder, self.lake, self.settings, after_step=after_step, tell=tell) as made:
-            return running.run_all(made, options, stop or threading.Event(), progress, run_pipeline)
+        stop = stop or threading.Event()
+        made_for = self.folder, self.lake, self.settings
+        with contexts(chosen, *made_for, after_step=after_step, tell=tell, stop=stop) as made:
+            return running.run_all(made, options, stop, progress, run_pipeline)
 
     # -- looking ------------------------------------------------------------------------------------------------------
 

@@ -63,6 +63,22 @@ def test_speculation_doubles_nothing(folder: Path, spark_cluster: Cluster) -> No
     world.assert_sound(folder, dict(enumerate(world.events(0, EVENTS))))
 
 
+def test_a_cluster_that_gives_no_executors_is_told_and_the_wait_can_be_ended(
+    folder: Path, spark_cluster: Cluster
+) -> None:
+    """They are asked for more memory than any machine has."""
+    run = spark_cluster.start_run(folder, "spark.executor.memory=4g", rows=ROWS)
+    assert run.stderr is not None
+    try:
+        told = next(line for line in run.stderr if "no executor" in line)
+    finally:
+        run.terminate()
+        _, errors = run.communicate(timeout=60)
+    assert "penstock-spark-" in told
+    assert run.returncode == 0, errors
+    world.assert_sound(folder, {})
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_an_executor_is_killed(stage: str, folder: Path, spark_cluster: Cluster) -> None:
     plants = spark_cluster.plants

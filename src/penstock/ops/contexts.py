@@ -16,6 +16,7 @@ from penstock.run.context import Clock, PipelineContext, SystemClock, no_step, n
 from penstock.scratch import ScratchFolder
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
@@ -63,15 +64,16 @@ def contexts(
     clock: Clock | None = None,
     after_step: Callable[[str, int], None] = no_step,
     tell: Callable[[str], None] = no_words,
+    stop: threading.Event | None = None,
 ) -> Iterator[tuple[PipelineContext, ...]]:
     """A context for each pipeline, with an engine of its own and an equal share of the memory.
 
-    Engines and disposable files go at the end.
+    Engines and disposable files go at the end. An engine whose workers do not come tells it, and waits until `stop`.
     """
     check(bool(pipelines), "contexts for no pipeline")
     with ExitStack() as stack:
         scratch = stack.enter_context(ScratchFolder())
-        made_engine = _engines(settings, stack)
+        made_engine = _engines(settings, stack, tell, stop)
         made = []
         for pipeline in pipelines:
             engine = made_engine(settings.memory_bytes // len(pipelines), scratch)
@@ -99,7 +101,9 @@ def _tell(tell: Callable[[str], None], pipeline: str, sentence: str) -> None:
     tell(f"{pipeline}: {sentence}")
 
 
-def _engines(settings: Settings, stack: ExitStack) -> Callable[[int, Path], Engine]:
+def _engines(
+    settings: Settings, stack: ExitStack, tell: Callable[[str], None], stop: threading.Event | None
+) -> Callable[[int, Path], Engine]:
     """What makes an engine with so much memory and a folder to spill to. Spark is one session for all of them."""
 
     def embedded(memory_bytes: int, spill_folder: Path) -> EmbeddedEngine:
@@ -109,7 +113,8 @@ def _engines(settings: Settings, stack: ExitStack) -> Callable[[int, Path], Engi
         return embedded
     from penstock.engines.spark.session import Session, parse_options  # noqa: PLC0415 - an extra, and slow to import
 
-    session = Session(settings.spark_master or None, parse_options(settings.spark_options), settings.threads)
+    options = parse_options(settings.spark_options)
+    session = Session(settings.spark_master or None, options, settings.threads, tell=tell, stop=stop)
     stack.callback(session.close)
     from penstock.engines.spark.engine import SparkEngine  # noqa: PLC0415 - only once Spark is known to be there
 

@@ -42,8 +42,10 @@ class Patience:
 
         Raises:
             TransientError: the same, when it has lasted for too long.
-            Stopped: `stop` was set meanwhile.
+            Stopped: `stop` is set, or was meanwhile.
         """
+        if self._stop.is_set():
+            raise Stopped
         now = self._clock.monotonic()
         self._since = now if self._since is None else self._since
         lasted = now - self._since

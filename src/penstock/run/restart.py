@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from penstock.engines.contract import Deriver, Engine
+    from penstock.engines.contract import Deriver, Engine, Refined
     from penstock.model.batch import BatchCounts, Pins
     from penstock.plan.gold import GoldPlan
     from penstock.run.context import Clock
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 def catch_up(
     protocol: BatchProtocol,
+    refine: Callable[[Batch, Pins, Journal], Refined],
     pins: Callable[[], Pins],
     event_time: str,
     engine: Engine,
@@ -38,6 +39,7 @@ def catch_up(
     """Bring every table to bronze's last batch; returns its number.
 
     Args:
+        refine: the protocol's, tried again where that helps.
         pins: the pins a batch gets that was never derived before.
         event_time: the silver column of the event time.
         done: called after each batch.
@@ -52,7 +54,7 @@ def catch_up(
         journal = Journal(clock, recovered=True)
         batch = batch_from_bronze(tables, protocol.deriver, number)
         silver_pins = tables.pins(tables.silver) or pins()
-        refined = protocol.refine(batch, silver_pins, journal)
+        refined = refine(batch, silver_pins, journal)
         silver = tables.silver.batch(number)
         rejects = tables.rejects.batch(number)
         counts = recount(refined.records, refined.events, refined.skipped, silver, rejects)
@@ -69,7 +71,7 @@ def catch_up(
         provisional = tables.pins(tables.rejects) if tables.batch_of(tables.rejects) >= number else None
         # What it was refined by is what runs now, whatever made the provisional rejects.
         batch_pins = pins() if provisional is None else replace(provisional, refine=pins().refine)
-        refined = protocol.refine(batch, batch_pins, journal)
+        refined = refine(batch, batch_pins, journal)
         found = protocol.absorb(batch, refined, batch_pins, journal)
         counts = protocol.aggregate(batch, found.windows, found.counts, found.event_time_max, batch_pins, journal)
         done(number, counts)

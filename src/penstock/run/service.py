@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
 
-    from penstock.engines.contract import Settled
+    from penstock.engines.contract import Refined, Settled
+    from penstock.model.batch import Pins
     from penstock.run.tables import PipelineTables
 
 __all__ = ["BatchDone", "PipelineContext", "RunOptions", "RunSummary", "run_pipeline"]
@@ -106,9 +107,11 @@ class _Loop:
 
     def run(self) -> RunSummary:
         silver = self._context.pipeline.silver
-        done = catch_up(
-            self._protocol, self._opened.pins, silver.event_time, self._context.engine, self._clock, self._recovered
-        )
+        engine, pins = self._context.engine, self._opened.pins
+        try:
+            done = catch_up(self._protocol, self._refine, pins, silver.event_time, engine, self._clock, self._recovered)
+        except Stopped:  # what it had finished stays, and the next start goes on
+            return self._summary()
         tables = self._protocol.tables
         settings, options = self._context.settings, self._options
         self._size = BatchSize(
@@ -133,6 +136,9 @@ class _Loop:
         ):
             self._follow(done + 1)
         self._protocol.settle_gold()
+        return self._summary()
+
+    def _summary(self) -> RunSummary:
         seconds = self._clock.monotonic() - self._started
         return RunSummary(
             self._context.pipeline.name,
@@ -193,8 +199,8 @@ class _Loop:
         position = dict(self._poller.position)
         pins = self._opened.pins()
         bronze = self._bronze_thread.submit(self._bronze, batch, position, self._last_bronze)
-        try:  # where refining reads the source, that may be away for a while
-            refined = self._patience.insist(lambda: self._protocol.refine(batch, pins, journal))
+        try:
+            refined = self._refine(batch, pins, journal)
         except BaseException as error:
             batch.work.give_up(error)
             raise
@@ -218,6 +224,10 @@ class _Loop:
             self._finished(batch, counts, journal, self._clock.monotonic() - started)
 
         return _UnderWay(absorbed, self._aggregate_thread.submit(aggregate))
+
+    def _refine(self, batch: Batch, pins: Pins, journal: Journal) -> Refined:
+        """Where refining reads the source, that may be away for a while."""
+        return self._patience.insist(lambda: self._protocol.refine(batch, pins, journal))
 
     def _bronze(self, batch: Batch, position: dict[int, int], before: Future[Journal] | None) -> Journal:
         if before is not None:

@@ -13,7 +13,8 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from penstock.engines.spark import java
-from penstock.errors import EngineFailed, PenstockError, UsageError
+from penstock.engines.spark.watching import Watch
+from penstock.errors import EngineFailed, PenstockError, TransientError, UsageError
 from penstock.limits import SPARK_TASK_FAILURES_MAX
 
 if TYPE_CHECKING:
@@ -38,13 +39,22 @@ _is_ours = False
 class Session:
     """One Spark context, shared by the pipelines of a process. `run` may be called from several threads at once.
 
-    A context that is there already (a notebook's, another project's) is used as it is, and outlives the session.
+    A context that is there already (a notebook's, another project's) is used as it is, and outlives the session. `tell`
+    is given a sentence while a cluster gives no executors; that wait ends when `stop` is set.
 
     Raises:
         UsageError: pyspark or Java is missing or of another version, or Spark does not start; says what to do.
     """
 
-    def __init__(self, master: str | None, options: Mapping[str, str], threads: int) -> None:
+    def __init__(
+        self,
+        master: str | None,
+        options: Mapping[str, str],
+        threads: int,
+        *,
+        tell: Callable[[str], None] = lambda _: None,
+        stop: threading.Event | None = None,
+    ) -> None:
         global _users, _is_ours
         _require_package()
         with _sharing, warnings.catch_warnings():
@@ -57,6 +67,9 @@ class Session:
                 self._context = running
             _is_ours = _is_ours or running is None
             _users += 1
+        self._watch = Watch(self._context, tell, stop or threading.Event())
+        if not self.is_local:
+            self._watch.start()
 
     @property
     def parallelism(self) -> int:
@@ -92,9 +105,10 @@ class Session:
 
         Raises:
             PenstockError: what a worker returned instead of a result.
+            TransientError: there were no executors, and the run is to stop.
             EngineFailed: Spark gave up on a task; with what it says of the last attempt.
         """
-        with self._explaining("Spark gave up on a task"):
+        with self._explaining("Spark gave up on a task"), self._watch.job():
             results = self._context.parallelize(shares, len(shares)).mapPartitions(stage).collect()
         for result in results:
             if isinstance(result, PenstockError):
@@ -106,6 +120,10 @@ class Session:
         try:
             yield
         except Exception as error:  # of py4j and pyspark, which have no common type
+            if self._watch.has_cancelled:
+                raise TransientError(
+                    "Spark had no executor when the run was stopped", hint="What was acknowledged is in bronze."
+                ) from error
             log = java.log()
             where = "Spark's own log"
             if log is not None:
@@ -120,6 +138,7 @@ class Session:
         """The last one that is closed ends the context and with it the executors, if a session started it; Java stays
         for the next."""
         global _users, _is_ours
+        self._watch.close()
         with _sharing:
             _users -= 1
             if _users == 0 and _is_ours:
