@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 FOLDER = "PENSTOCK_TEST_PLANTS"
 HOUR_SECONDS = 3_600
 SLOW_SECONDS = 3.0
+STUCK_SECONDS = 20.0
+"""Longer than any task of the tests takes, by whose time Spark decides which of them is run a second time."""
 STAGES = ("refine", "settle")
 
 
@@ -73,6 +75,8 @@ class Plants:
             raise RuntimeError(f"planted: {place}")
         if self.claim(place, "slow"):
             time.sleep(SLOW_SECONDS)
+        if self.claim(place, "stuck"):
+            time.sleep(STUCK_SECONDS)
         while any(self.folder.glob(f"{place}-hold.*")):
             time.sleep(0.02)
 

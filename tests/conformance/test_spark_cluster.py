@@ -53,7 +53,7 @@ def folder(tmp_path: Path, spark_cluster: Cluster) -> Path:
 
 def test_speculation_doubles_nothing(folder: Path, spark_cluster: Cluster) -> None:
     for stage in STAGES:
-        spark_cluster.plants.plant(stage, "slow")
+        spark_cluster.plants.plant(stage, "stuck")
     run = spark_cluster.start_run(folder, *SPECULATION, rows=ROWS)
     _, errors = run.communicate(timeout=240)
     assert run.returncode == 0, errors
