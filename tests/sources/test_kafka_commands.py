@@ -103,7 +103,7 @@ def test_what_a_topic_for_rejects_does_not_take_is_sent_shorter(tmp_path: Path, 
     assert values == [*small[:50], None, None, *small[50:]]
     told = json.loads(dict(letters["1/0/50"].headers())[TOO_LARGE])
     assert told == {"bytes": len(large), "sha256": hashlib.sha256(large).hexdigest()}
-    assert letters["1/0/51"].key() == b"1/0/51"
+    assert letters["1/0/51"].key() == b"1/0/51#0"
     assert json.loads(dict(letters["1/0/51"].headers())[TOO_LARGE])["bytes"] == 1
 
 
@@ -139,7 +139,7 @@ def test_what_a_topic_for_rejects_does_not_take_is_sent_plainer(tmp_path: Path, 
     letters = {dict(one.headers())["penstock.place"].decode(): one for one in everything(source.address, rejects.name)}
     assert [letters[f"1/0/{offset}"].value() for offset in range(6)] == [b"{%d" % offset for offset in range(6)]
     keys = [letters[f"1/0/{offset}"].key() for offset in range(6)]
-    assert keys == [b"before", b"1/0/1", b"1/0/2", b"late", b"1/0/4", b"after"]
+    assert keys == [b"before", b"1/0/1#0", b"1/0/2#0", b"late", b"1/0/4#0", b"after"]
     assert all(one.timestamp()[1] < FAR for one in letters.values())
 
 

@@ -245,9 +245,9 @@ def test_a_large_record_may_be_of_any_time() -> None:
 def test_a_reject_of_any_time_is_sent() -> None:
     sent: list[pa.Table] = []
 
-    def send_acceptable(block: pa.Table) -> list[int]:
+    def send_acceptable(block: pa.Table) -> dict[int, str]:
         sent.append(block)
-        return []
+        return {}
 
     letters = DeadLetters.__new__(DeadLetters)
     letters._declared = RejectsTopic("rejects", KafkaCluster("b:1"))
@@ -259,7 +259,8 @@ def test_a_reject_of_any_time_is_sent() -> None:
     row = {SOURCE: 1, PARTITION: 0, OFFSET: 7, INDEX: 0, BATCH: 3, "disposition": "quarantined", "value": b"v"}
     row |= {"failed": ["malformed"], "detail": None}
     times = pa.array([FAR * 1_000], UTC_MICROSECONDS)
-    letters._send_rows(3, pa.Table.from_pylist([row]).append_column(TIMESTAMP, times))
+    letters._ending_at = None
+    assert letters._send_rows(3, pa.Table.from_pylist([row]).append_column(TIMESTAMP, times))
     assert sent[0]["timestamp"].cast(pa.int64()).to_pylist() == [FAR * 1_000]
     assert {"key": "penstock.place", "value": b"1/0/7"} in sent[0]["headers"][0].as_py()
 

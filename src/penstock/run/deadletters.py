@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -24,7 +25,7 @@ from penstock.limits import (
     TRANSIENT_SECONDS_MIN,
 )
 from penstock.model.columns import BATCH, INDEX, OFFSET, PARTITION, PLACE, SOURCE, TIMESTAMP, letters_txn
-from penstock.sources.contract import TOO_LARGE
+from penstock.sources.contract import TOO_LARGE, UTC_MICROSECONDS
 from penstock.sources.framing import too_large_header
 from penstock.sources.kafka_client import Cluster
 from penstock.sources.kafka_producer import TopicProducer
@@ -41,10 +42,11 @@ if TYPE_CHECKING:
 FOREIGN_EXCEPTION = "penstock.Rejected"
 """What `__connect.errors.exception.class.name` says: the name that other tools group by."""
 
-PLACE_HEADER = "penstock.place"
-
 OURS = "ours"
 """Column of letters: the headers that say where a reject was and why it is one, without the record's own."""
+
+OWN_KEY = "own_key"
+"""Column of letters: a key that no other reject has."""
 
 COLUMNS = (*PLACE, INDEX, TIMESTAMP, BATCH, "disposition", "failed", "detail", "value")
 
@@ -172,10 +174,12 @@ class DeadLetters:
             if self._is_done():
                 return
             for rows in rejects.read(columns=COLUMNS, batches=(batch, batch), files=files):
-                self._send_rows(batch, rows)
+                if not self._send_rows(batch, rows):
+                    return
             self._sent = batch
 
-    def _send_rows(self, batch: int, rows: pa.Table) -> None:
+    def _send_rows(self, batch: int, rows: pa.Table) -> bool:
+        """Send rejects of a batch; False where the run ended meanwhile."""
         assert self._declared is not None
         if self._producer is None:
             cluster = Cluster(self._declared.cluster, self._folder)
@@ -194,9 +198,10 @@ class DeadLetters:
                 "headers": pa.array(headers, HEADERS),
                 "timestamp": rows[TIMESTAMP],
                 OURS: pa.array(ours, HEADERS),
+                OWN_KEY: pa.array([_key_of(row) for row in found], pa.binary()),
             }
         )
-        _send_letters(self._producer, letters)
+        return _send_letters(self._producer, letters, self._is_done)
 
     def _raw(self, batch: int, rows: pa.Table) -> dict[tuple[int, int, int], tuple[bytes | None, Any]]:
         """Keys and headers of the records, from bronze."""
@@ -217,7 +222,7 @@ class DeadLetters:
             "__connect.errors.exception.class.name": FOREIGN_EXCEPTION,
             "__connect.errors.exception.message": row["detail"] or ", ".join(reasons),
             "penstock.pipeline": self._tables.pipeline,
-            PLACE_HEADER: f"{row[SOURCE]}/{row[PARTITION]}/{row[OFFSET]}",
+            "penstock.place": f"{row[SOURCE]}/{row[PARTITION]}/{row[OFFSET]}",
             "penstock.index": row[INDEX],
             "penstock.batch": row[BATCH],
             "penstock.disposition": row["disposition"],
@@ -226,52 +231,73 @@ class DeadLetters:
         return [{"key": name, "value": str(value).encode()} for name, value in told.items()]
 
 
-def _send_letters(producer: TopicProducer, letters: pa.Table) -> None:
-    """Send letters, and again what the topic does not accept: in halves, for it refuses what comes together, and a
-    single one plainer.
+def _send_letters(producer: TopicProducer, letters: pa.Table, is_over: Callable[[], bool]) -> bool:
+    """Send letters, and those that the topic does not accept mended, or in halves, for it refuses what comes together,
+    or at last shorter; False where `is_over` said meanwhile that this takes too long.
 
     Raises:
         TransientError, UsageError: as `TopicProducer.send` does.
     """
-    refused = letters.take(pa.array(producer.send_acceptable(letters), pa.int64()))
-    if refused.num_rows > 1:
-        half = refused.num_rows // 2
-        _send_letters(producer, refused.slice(0, half))
-        _send_letters(producer, refused.slice(half))
-    elif refused.num_rows:
-        for plainer in _plainer(refused):
-            if not producer.send_acceptable(plainer):
-                return
-        producer.send(plainer)  # says why not
+    if is_over():
+        return False
+    refused = producer.send_acceptable(letters)
+    for answer, mend in MENDS:  # for all together: each by itself would be a request
+        if answer in refused.values():
+            letters = mend(letters.take(pa.array(refused, pa.int64())))
+            refused = producer.send_acceptable(letters)
+    letters = letters.take(pa.array(refused, pa.int64()))
+    if letters.num_rows > 1:
+        half = letters.num_rows // 2
+        halves = letters.slice(0, half), letters.slice(half)
+        return all(_send_letters(producer, some, is_over) for some in halves)
+    if letters.num_rows and not any(not producer.send_acceptable(shorter) for shorter in _shorter(letters)):
+        producer.send(letters)  # says why not
+    return True
 
 
-def _plainer(letter: pa.Table) -> Iterator[pa.Table]:
-    """A letter that was not accepted, with less and less of the record.
+def _keyed(letters: pa.Table) -> pa.Table:
+    """With the place for a key where there is none: a compacted topic wants one."""
+    return _with(letters, "key", pc.coalesce(letters["key"], letters[OWN_KEY]))
 
-    Each has a key, which a compacted topic wants: the record's place where the record has none. Then it goes without
-    its time, without its value, whose length and hash a header tells, without both, and with our headers alone.
-    """
-    [row] = letter.drop_columns(["timestamp"]).to_pylist()
-    place = next(header["value"] for header in row[OURS] if header["key"] == PLACE_HEADER)
+
+def _without_times_ahead(letters: pa.Table) -> pa.Table:
+    """Without the times that are later than now: brokers refuse what is far ahead."""
+    times = letters["timestamp"].cast(pa.int64())
+    kept = pc.if_else(pc.greater(times, int(time.time() * 1_000_000)), pa.scalar(None, pa.int64()), times)
+    return _with(letters, "timestamp", kept.cast(UTC_MICROSECONDS))
+
+
+def _without_times(letters: pa.Table) -> pa.Table:
+    return _with(letters, "timestamp", pa.nulls(letters.num_rows, UTC_MICROSECONDS))
+
+
+MENDS = (("INVALID_RECORD", _keyed), ("INVALID_TIMESTAMP", _without_times_ahead), ("INVALID_TIMESTAMP", _without_times))
+"""What a topic answers to a record, by the client's name, and letters that it may accept then."""
+
+
+def _shorter(letter: pa.Table) -> Iterator[pa.Table]:
+    """A letter that is too long without its value, whose length and hash a header tells, and then with our headers
+    alone. What the topic refuses besides shows only now, so each has a key, and goes without its time too."""
+    [row] = letter.select(["value", "headers", OURS]).to_pylist()
     told = []
     if row["value"] is not None:
         header = too_large_header(len(row["value"]), hashlib.sha256(row["value"]).hexdigest())
         told = [{"key": TOO_LARGE, "value": header}]
-    key = place if row["key"] is None else row["key"]
-    no_value = {"value": None, "headers": [*row["headers"], *told]}
-    yield _with(letter, {"key": key})
-    yield _with(letter, {"key": key, "timestamp": None})
-    yield _with(letter, {"key": key, **no_value})
-    yield _with(letter, {"key": key, "timestamp": None, **no_value})
-    yield _with(letter, {"key": place, "timestamp": None, "value": None, "headers": [*row[OURS], *told]})
+    empty = _with(_keyed(letter), "value", pa.array([None], pa.binary()))
+    first = _with(empty, "headers", pa.array([[*row["headers"], *told]], HEADERS))
+    yield first
+    yield _without_times(first)
+    bare = _with(_with(empty, "key", letter[OWN_KEY]), "headers", pa.array([[*row[OURS], *told]], HEADERS))
+    yield _without_times(bare)
 
 
-def _with(letter: pa.Table, values: dict[str, Any]) -> pa.Table:
-    """The letter with other values in some columns."""
-    for name, value in values.items():
-        place = letter.schema.get_field_index(name)
-        letter = letter.set_column(place, letter.schema.field(name), pa.array([value], letter.schema.field(name).type))
-    return letter
+def _with(letters: pa.Table, name: str, values: pa.Array | pa.ChunkedArray) -> pa.Table:
+    return letters.set_column(letters.schema.get_field_index(name), name, values)
+
+
+def _key_of(row: dict[str, Any]) -> bytes:
+    """The event's place, as `penstock rejects` shows it."""
+    return f"{row[SOURCE]}/{row[PARTITION]}/{row[OFFSET]}#{row[INDEX]}".encode()
 
 
 def _place(row: dict[str, Any]) -> tuple[int, int, int]:

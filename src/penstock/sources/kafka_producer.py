@@ -95,15 +95,16 @@ class TopicProducer:
             raise failure_of(self._cluster, self._topic, self._failures[refused[0]])
         return appended
 
-    def send_acceptable(self, block: pa.Table) -> list[int]:
-        """Send records; the rows that the topic does not accept. All others are durable when it returns.
+    def send_acceptable(self, block: pa.Table) -> dict[int, str]:
+        """Send records; the rows that the topic does not accept, with its answer, a name of OF_A_RECORD. All others are
+        durable when it returns.
 
         Brokers refuse what came to them together: a row that is refused may be accepted with fewer others.
 
         Raises:
             TransientError, UsageError: as `send` does.
         """
-        return self._send(block)[1]
+        return {row: self._failures[row].name() for row in self._send(block)[1]}
 
     def _send(self, block: pa.Table) -> tuple[Appended, list[int]]:
         """The places of what was sent, and the rows that were refused for what is in them."""
