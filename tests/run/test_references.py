@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import pathlib
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -25,11 +26,13 @@ class Store:
     def __init__(self, version: int = 0) -> None:
         self.version = version
         self.error: PenstockError | None = None
+        self.waited = False
 
     def latest_version(self, name: str) -> int:
         return self.version
 
-    def append(self, *_: object) -> int:
+    def append(self, *_: object, waits: bool = True) -> int:
+        self.waited = waits
         if self.error is not None:
             raise self.error
         self.version += 1
@@ -70,7 +73,10 @@ def test_what_others_hold_up_is_tried_again_at_the_next_look(tmp_path: Path, rep
     keeper = keeper_of(tmp_path, store, reports)
     store.error = TransientError("busy")
     assert version(keeper, first=True) == 7
+    assert store.waited
+    store.error = TransientError("busy for 2 s")
     assert version(keeper) == 7
+    assert not store.waited
     assert reports == ["reference sites: busy; version 7 stays in use"]
     store.error = None
     assert version(keeper) == 8
@@ -90,6 +96,29 @@ def test_a_file_that_cannot_be_read_now_is_tried_again(
         assert version(keeper, first=True) == 7
     assert reports == ["reference sites: cannot read sites.csv now: Permission denied; version 7 stays in use"]
     assert version(keeper) == 8
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.EIO, "Input/output error"),
+        OSError("Generic LocalFileSystem error: Input/output error (os error 5)"),
+    ],
+)
+def test_a_folder_that_is_away_is_looked_at_again(
+    error: OSError, tmp_path: Path, reports: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper = keeper_of(tmp_path, Store(7), reports)
+    assert version(keeper, first=True) == 8
+
+    def away(_: Path) -> bool:
+        raise error
+
+    with monkeypatch.context() as disk:
+        disk.setattr(pathlib.Path, "is_dir", away)
+        assert version(keeper) == 8
+    assert reports == ["reference sites: cannot read sites.csv now: Input/output error; version 8 stays in use"]
+    assert version(keeper) == 9
 
 
 def test_a_broken_file_is_not_looked_at_until_it_changes(tmp_path: Path, reports: list[str]) -> None:

@@ -8,8 +8,10 @@ hold exactly is an error that names file, row and column: see `exactcast.py`. Th
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
+import os
 from collections import Counter, deque
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -23,6 +25,7 @@ from deltalake.exceptions import DeltaError
 
 from penstock.errors import TransientError, UsageError
 from penstock.lake.exactcast import BadValue, cast_arrow, cast_values, json_text, plain_type
+from penstock.lake.storage import error_number
 from penstock.limits import REFERENCE_BYTES_MAX, REFERENCE_DUPLICATES_SHOWN
 from penstock.model.types import ColumnType
 
@@ -39,10 +42,13 @@ FORBIDDEN_IN_NAMES = frozenset(" ,;{}()\n\t=")
 def change_signature(reference: Reference, folder: Path) -> tuple[tuple[str, int, int, int], ...]:
     """What changes when the file does: name, size, mtime in ns and inode of the file, or of a Delta table's last entry.
 
-    Cheap: nothing is read. A file that is not there has the signature ().
+    Cheap: nothing is read. A file that is not there, or not to be reached, has the signature ().
     """
     path = folder / reference.file
-    files = sorted((path / "_delta_log").glob("*.json")) if path.is_dir() else [path]
+    try:
+        files = sorted((path / "_delta_log").glob("*.json")) if path.is_dir() else [path]
+    except OSError:  # loading it says what is wrong
+        return ()
     signature = []
     for file in files[-1:]:
         try:
@@ -69,10 +75,11 @@ def load_reference_file(reference: Reference, folder: Path) -> pa.Table:
     try:
         table = _reader(path, shown)(path, shown, dict(reference.columns))
     except OSError as error:
-        # Arrow's have no number where the content is broken. What is not there is waited for by its signature.
-        if error.errno is not None and not isinstance(error, FileNotFoundError | NotADirectoryError):
+        # There is no number where the content is broken. What is not there is waited for by its signature.
+        code = error_number(error)
+        if code not in (None, errno.ENOENT, errno.ENOTDIR):
             raise TransientError(
-                f"reference {reference.name}: cannot read {shown} now: {error.strerror or error}",
+                f"reference {reference.name}: cannot read {shown} now: {os.strerror(code)}",
                 hint="Look at the file's permissions and its disk.",
             ) from error
         raise UsageError(

@@ -73,18 +73,18 @@ class References:
             raise LakeCorrupt(f"{table.name} has no rows of version {version}, but says that it is there")
         return rows.drop_columns([layout.VERSION, layout.LOADED_AT]).combine_chunks()
 
-    def append(self, writer: Writer, name: str, rows: pa.Table, loaded_at: int) -> int:
+    def append(self, writer: Writer, name: str, rows: pa.Table, loaded_at: int, *, waits: bool = True) -> int:
         """The version that holds `rows`, durable when this returns: the last one where it is the same, else a new one.
 
         `loaded_at` is in microseconds since the epoch. Columns may be added by a load, and left out (then null); the
-        order of rows counts as content.
+        order of rows counts as content. With `waits` another process that appends is waited for.
 
         Raises:
             UsageError: a column has another type than in earlier versions.
-            TransientError: another process kept the reference busy for too long.
+            TransientError: another process keeps the reference busy.
         """
         spec = layout.reference_spec(name, rows.schema)
-        with self._busy(name):
+        with self._busy(name, REFERENCE_LOCK_SECONDS_MAX if waits else 0.0):
             table = self._lake.create(spec)
             if table.name not in self._taken_over:
                 take_over(writer.pipeline, [table], writer=writer)
@@ -120,10 +120,10 @@ class References:
         return table
 
     @contextmanager
-    def _busy(self, name: str) -> Iterator[None]:
+    def _busy(self, name: str, seconds: float) -> Iterator[None]:
         """One process at a time appends: a version's number is in its rows, so that a lost race would give it twice."""
         with ExitStack() as held:
-            deadline = time.monotonic() + REFERENCE_LOCK_SECONDS_MAX
+            deadline = time.monotonic() + seconds
             while True:
                 try:
                     held.enter_context(self._lake.storage.lock(f"reference-{name}"))

@@ -131,14 +131,20 @@ class Storage(Protocol):
         """A context that only one process at a time is in. Raises `Fenced` naming the one that is."""
 
 
+def error_number(error: BaseException) -> int | None:
+    """The system's number of an error of its own, of pyarrow or of delta-rs, which have it in their text."""
+    code: int | None = getattr(error, "errno", None)
+    if code is None:
+        match = re.search(r"os error (\d+)|\[errno (\d+)\]", str(error), re.IGNORECASE)
+        code = int(match[1] or match[2]) if match else None
+    return code
+
+
 def storage_error(error: BaseException, path: str) -> StorageError:
     """What `error` (of the system, pyarrow or delta-rs) means for the person who keeps the lake at `path`."""
     if "://" in path:
         return store_error(error, path)
-    code = getattr(error, "errno", None)
-    if code is None:
-        match = re.search(r"os error (\d+)|\[errno (\d+)\]", str(error), re.IGNORECASE)
-        code = int(match[1] or match[2]) if match else None
+    code = error_number(error)
     reason = os.strerror(code) if code is not None else str(error).splitlines()[0] if str(error) else repr(error)
     hint = _HINTS.get(code or 0, "Look at the disk and the system's log, then run the command again.")
     return StorageError(f"{path}: {reason}", hint=hint)

@@ -41,8 +41,8 @@ class ReferenceKeeper:
         self._report = report
         self._signatures: dict[str, object] = {}
         """Of the files that need no other look until they change."""
-        self._told: dict[str, str] = {}
-        """What was reported last of a reference that is not loaded."""
+        self._told: dict[str, tuple[object, type]] = {}
+        """Of which state of a file that is not loaded it was reported, and as what."""
         self._versions: dict[str, int] = {}
         self._tables: dict[tuple[str, int], pa.Table] = {}
         self._next_check = 0.0
@@ -63,37 +63,37 @@ class ReferenceKeeper:
         now = self._clock.monotonic()
         if now < self._next_check and not first:
             return
-        self._next_check = now + REFERENCE_CHECK_SECONDS
         for reference in self._declared:
             signature = change_signature(reference, self._folder)
             if not first and self._signatures.get(reference.name) == signature:
                 continue
-            self._versions[reference.name] = self._load(writer, reference, signature)
+            self._versions[reference.name] = self._load(writer, reference, signature, waits=first)
+        done = self._clock.monotonic()
+        self._next_check = done + max(REFERENCE_CHECK_SECONDS, done - now)  # what cannot be loaded is parsed each time
 
-    def _load(self, writer: Writer, reference: Reference, signature: object) -> int:
+    def _load(self, writer: Writer, reference: Reference, signature: object, *, waits: bool) -> int:
         name = reference.name
         try:
             table = load_reference_file(reference, self._folder)
-            version = self._store.append(writer, name, table, self._clock.now())
+            version = self._store.append(writer, name, table, self._clock.now(), waits=waits)
         except TransientError as error:
             self._signatures.pop(name, None)
-            return self._last_good(name, error)
+            return self._last_good(name, error, signature)
         except UsageError as error:
             self._signatures[name] = signature
-            return self._last_good(name, error)
+            return self._last_good(name, error, signature)
         self._signatures[name] = signature
         self._told.pop(name, None)
         return version
 
-    def _last_good(self, name: str, error: TransientError | UsageError) -> int:
+    def _last_good(self, name: str, error: TransientError | UsageError, signature: object) -> int:
         version = self._versions.get(name) or self._store.latest_version(name)
         if not version:
             raise error
-        said = error.message.removeprefix(f"reference {name}: ")
-        sentence = f"reference {name}: {said}; version {version} stays in use"
-        if self._told.get(name) != sentence:
-            self._told[name] = sentence
-            self._report(sentence)
+        if self._told.get(name) != (signature, type(error)):
+            self._told[name] = signature, type(error)
+            said = error.message.removeprefix(f"reference {name}: ")
+            self._report(f"reference {name}: {said}; version {version} stays in use")
         return version
 
     def tables(self, versions: tuple[tuple[str, int], ...]) -> Mapping[str, pa.Table]:
