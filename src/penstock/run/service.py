@@ -106,12 +106,19 @@ class _Loop:
         self._lost_from: dict[tuple[int, int], int] | None = None
 
     def run(self) -> RunSummary:
+        try:
+            self._run()
+        except Stopped:  # what it had finished stays, and the next start goes on
+            pass
+        except TransientError:  # as does what a stop has left half done
+            if not self._stop.is_set():
+                raise
+        return self._summary()
+
+    def _run(self) -> None:
         silver = self._context.pipeline.silver
         engine, pins = self._context.engine, self._opened.pins
-        try:
-            done = catch_up(self._protocol, self._refine, pins, silver.event_time, engine, self._clock, self._recovered)
-        except Stopped:  # what it had finished stays, and the next start goes on
-            return self._summary()
+        done = catch_up(self._protocol, self._refine, pins, silver.event_time, engine, self._clock, self._recovered)
         tables = self._protocol.tables
         settings, options = self._context.settings, self._options
         self._size = BatchSize(
@@ -136,7 +143,6 @@ class _Loop:
         ):
             self._follow(done + 1)
         self._protocol.settle_gold()
-        return self._summary()
 
     def _summary(self) -> RunSummary:
         seconds = self._clock.monotonic() - self._started
