@@ -53,23 +53,26 @@ def start(conf: SparkConf) -> None:
     global _log
     from pyspark import SparkContext, java_gateway  # noqa: PLC0415 - an extra
 
-    if SparkContext._gateway is None and "PYSPARK_GATEWAY_PORT" not in os.environ:  # else spark-submit has started it
+    gateway, options = None, {}
+    is_ours = SparkContext._gateway is None and "PYSPARK_GATEWAY_PORT" not in os.environ  # else of spark-submit
+    if is_ours:
         require_java()
         _log = Log()
         # A signal to our process group, as of `timeout` or a terminal, is for us: we end Java when what is under way is
         # done. Whatever ends us ends it too, for it reads a pipe from us.
         options = {"stderr": _log.descriptor, "start_new_session": True}
-        try:
+    try:
+        if is_ours:
             gateway = java_gateway.launch_gateway(conf, options)  # type: ignore[no-untyped-call]
-        except Exception as error:  # of pyspark or of the system, which have no common type
-            raise UsageError(
-                f"Java does not start: {reason(error)}",
-                hint="Look at `spark_options` in penstock.yaml, or --conf; Java takes `spark.driver.memory` then.",
-            ) from error
-        finally:
+        SparkContext._ensure_initialized(gateway=gateway, conf=conf)
+    except Exception as error:  # of pyspark or of the system, which have no common type
+        raise UsageError(
+            f"Java does not start: {reason(error)}",
+            hint="Look at `spark_options` in penstock.yaml, or --conf; Java takes `spark.driver.memory` then.",
+        ) from error
+    finally:
+        if is_ours and _log is not None:
             os.close(_log.descriptor)
-        SparkContext._ensure_initialized(gateway=gateway)
-    SparkContext._ensure_initialized(conf=conf)
 
 
 def forget_dead() -> None:

@@ -213,7 +213,7 @@ def _context(master: str | None, options: Mapping[str, str], threads: int) -> Sp
 
     def said(name: str) -> str | None:
         value: str | None = conf.get(name)
-        return None if value == STAND_INS.get(name) else value
+        return None if value == STAND_INS.get(name) and name not in options else value
 
     chosen = master or said("spark.master") or f"local[{threads}]"
     local = re.fullmatch(r"local(?:\[(\d+|\*)(?:,\s*(\d+))?\])?", chosen)
