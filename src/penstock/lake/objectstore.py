@@ -7,6 +7,7 @@ before it answers. Files that a table refers to have names no other file gets, a
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 import threading
@@ -219,7 +220,8 @@ class ObjectStorage:
         for start in range(0, len(paths), OBJECT_DELETES_MAX):
             some = list(paths[start : start + OBJECT_DELETES_MAX])
             try:
-                self._tried(some[0], partial(obstore.delete, self._store, some))  # several requests at once
+                # Several requests at once, of which any may be the one that an error is about.
+                self._tried(os.path.commonpath(some), partial(obstore.delete, self._store, some))
             except FileNotFoundError:  # not of S3: others say of one that it is gone, and may leave those behind it
                 for path in some:
                     with suppress(FileNotFoundError):
