@@ -23,7 +23,9 @@ def upkeep_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[str], None
 
     def make(keep: Callable[[str], None]) -> Upkeep:
         monkeypatch.setattr("penstock.run.upkeep.keep_files", lambda table, *_, now: keep(table.name))
-        monkeypatch.setattr("penstock.run.upkeep.merge_due", lambda table, *_, now: (keep(table.name), True))
+        monkeypatch.setattr(
+            "penstock.run.upkeep.merge_due", lambda table, *_, now, may_vacuum: (keep(table.name), may_vacuum)
+        )
         monkeypatch.setattr("penstock.run.upkeep.vacuum", lambda table, *_, **__: keep(f"vacuum of {table.name}"))
         monkeypatch.setattr("penstock.run.upkeep.keep_log", lambda *_, now: None)
         named = {name: SimpleNamespace(name=name) for name in ("bronze", "silver", "rejects")}
@@ -54,6 +56,24 @@ def test_a_batch_does_not_wait_for_a_merge(upkeep_of: Callable[[Callable[[str], 
         assert kept == [("gold", threading.current_thread().name)]  # whose files corrections replace
         goes_on.set()
     assert kept[1:] == [(name, "upkeep_0") for name in ("bronze", "vacuum of gold", "ledger")]
+
+
+def test_gold_is_not_vacuumed_anew_while_it_is(upkeep_of: Callable[[Callable[[str], None]], Upkeep]) -> None:
+    goes_on, begun, kept = threading.Event(), threading.Event(), []
+
+    def keep(name: str) -> None:
+        kept.append(name)
+        if name == "vacuum of gold":
+            begun.set()
+            assert goes_on.wait(60)
+
+    with upkeep_of(keep) as upkeep:
+        upkeep.after_batch(1)
+        assert begun.wait(60)
+        upkeep.after_batch(2)
+        goes_on.set()
+    assert kept.count("vacuum of gold") == 1
+    assert kept.count("gold") == 2
 
 
 def test_what_went_wrong_in_a_merge_is_raised_by_the_next_look(

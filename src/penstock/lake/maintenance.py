@@ -69,12 +69,14 @@ def keep_files(table: Table, writer: Writer, settings: Settings, *, now: int) ->
     return KeptFiles(rewritten, vacuumed)
 
 
-def merge_due(table: Table, writer: Writer, settings: Settings, *, now: int) -> tuple[Rewritten | None, bool]:
+def merge_due(
+    table: Table, writer: Writer, settings: Settings, *, now: int, may_vacuum: bool = True
+) -> tuple[Rewritten | None, bool]:
     """Merge files of a table as far as that is due, and say whether it is to be vacuumed: the table has it then that
     it was. As `keep_files`."""
     every = settings.compact_every_batches
     seconds = now // 1_000_000
-    vacuum_due = seconds - (table.txn(vacuum_txn(writer.pipeline)) or 0) >= VACUUM_EVERY_SECONDS
+    vacuum_due = may_vacuum and seconds - (table.txn(vacuum_txn(writer.pipeline)) or 0) >= VACUUM_EVERY_SECONDS
     vacuumed_at = {vacuum_txn(writer.pipeline): seconds} if vacuum_due else None
     # The time of the vacuum goes with the compaction's commit: it costs none of its own, and an idle table needs none.
     rewritten = compact(table, writer, saved_min=every - 1, cold_batches=every, txns=vacuumed_at)

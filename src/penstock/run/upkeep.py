@@ -62,8 +62,8 @@ class Upkeep:
         """Keep the tables of steps 7 and 8, after the ledger's commit of `batch`."""
         self._absorbed = batch
         for table in self._tables.gold:
-            self._is_idle(table.name)  # raises what the last one did
-            _, vacuum_due = merge_due(table, self._tables.writer, self._settings, now=self._clock.now())
+            is_idle, now = self._is_idle(table.name), self._clock.now()
+            _, vacuum_due = merge_due(table, self._tables.writer, self._settings, now=now, may_vacuum=is_idle)
             if vacuum_due:
                 self._under_way[table.name] = self._aside.submit(self._vacuum, table)
             self._keep_log(table)
