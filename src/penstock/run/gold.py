@@ -189,12 +189,14 @@ class GoldKeeper:
         """Files and their keys, of so many at a time as are looked at together."""
         share: list[DataFile] = []
         pieces: list[pa.Table] = []
+        size = 0
         for file in files:
             share.append(file)
             pieces.append(self._known.of(file))
-            if sum(piece.nbytes for piece in pieces) >= GOLD_KEYS_BYTES_MAX:
+            size += pieces[-1].nbytes
+            if size >= GOLD_KEYS_BYTES_MAX:
                 yield share, pieces
-                share, pieces = [], []
+                share, pieces, size = [], [], 0
         if share:
             yield share, pieces
 
@@ -230,6 +232,7 @@ class GoldKeeper:
         """What the replaced files hold beside the corrected windows: rows near these, and new files of long runs, and
         of the former where there are too many."""
         near: list[pa.Table] = []
+        size = 0
         add: list[DataFile] = []
         if change.files:
             keys = pa.concat_tables([table.select(self._keys) for table in change.corrected])
@@ -238,11 +241,12 @@ class GoldKeeper:
                 rows = pa.concat_tables(list(self.table.read(files=[file])))
                 runs, others = parted(rows.filter(pc.invert(self._matches(rows, keys))), touched)
                 near.append(others)
+                size += others.nbytes
                 for run in runs:
                     add += self._written([run])
-                if sum(table.nbytes for table in near) > MERGE_BYTES_MAX:
+                if size > MERGE_BYTES_MAX:
                     add += self._written(near)
-                    near = []
+                    near, size = [], 0
         return near, add
 
     def _written(self, pieces: Sequence[pa.Table]) -> list[DataFile]:
