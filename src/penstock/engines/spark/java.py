@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from penstock.errors import UsageError
 
 if TYPE_CHECKING:
+    from py4j.java_gateway import JavaGateway
     from pyspark import SparkConf, SparkContext
 
 JAVA_VERSION = 17
@@ -50,29 +51,32 @@ def start(conf: SparkConf) -> None:
     Raises:
         UsageError: it is missing or too old, or does not start; says what to do.
     """
-    global _log
-    from pyspark import SparkContext, java_gateway  # noqa: PLC0415 - an extra
+    from pyspark import SparkContext  # noqa: PLC0415 - an extra
 
-    gateway, options = None, {}
-    is_ours = SparkContext._gateway is None and "PYSPARK_GATEWAY_PORT" not in os.environ  # else of spark-submit
-    if is_ours:
+    is_to_start = SparkContext._gateway is None and "PYSPARK_GATEWAY_PORT" not in os.environ  # else spark-submit did it
+    if is_to_start:
         require_java()
-        _log = Log()
-        # A signal to our process group, as of `timeout` or a terminal, is for us: we end Java when what is under way is
-        # done. Whatever ends us ends it too, for it reads a pipe from us.
-        options = {"stderr": _log.descriptor, "start_new_session": True}
     try:
-        if is_ours:
-            gateway = java_gateway.launch_gateway(conf, options)  # type: ignore[no-untyped-call]
-        SparkContext._ensure_initialized(gateway=gateway, conf=conf)
+        SparkContext._ensure_initialized(gateway=_launched(conf) if is_to_start else None, conf=conf)
     except Exception as error:  # of pyspark or of the system, which have no common type
         raise UsageError(
             f"Java does not start: {reason(error)}",
             hint="Look at `spark_options` in penstock.yaml, or --conf; Java takes `spark.driver.memory` then.",
         ) from error
+
+
+def _launched(conf: SparkConf) -> JavaGateway:
+    global _log
+    from pyspark import java_gateway  # noqa: PLC0415 - an extra
+
+    _log = Log()
+    # A signal to our process group, as of `timeout` or a terminal, is for us: we end Java when what is under way is
+    # done. Whatever ends us ends it too, for it reads a pipe from us.
+    options = {"stderr": _log.descriptor, "start_new_session": True}
+    try:
+        return java_gateway.launch_gateway(conf, options)  # type: ignore[no-untyped-call]
     finally:
-        if is_ours and _log is not None:
-            os.close(_log.descriptor)
+        os.close(_log.descriptor)
 
 
 def forget_dead() -> None:
