@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,7 +18,7 @@ from penstock.run.deadletters import OURS, OWN_KEY, DeadLetters, _send_letters
 from penstock.sources.contract import UTC_MICROSECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 class Rejects:
@@ -63,15 +61,22 @@ def test_a_failure_repeats_one_batch_at_most(monkeypatch: pytest.MonkeyPatch) ->
     assert sent == [1, 2, 3]
 
 
-def test_what_is_tried_again_waits_whatever_is_absorbed_meanwhile() -> None:
+@pytest.mark.parametrize("for_more", [True, False])
+def test_what_is_tried_again_waits_whatever_is_absorbed_meanwhile(
+    for_more: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     letters = followed(1, SystemClock())
-    for for_more in (True, False):
-        began = time.monotonic()
-        absorbing = threading.Timer(0.05, letters.after_batch, [7 + for_more])
-        absorbing.start()
-        letters._wait(5.0 if for_more else 0.3, for_more=for_more)
-        absorbing.join()
-        assert (time.monotonic() - began < 0.3) is for_more
+    over = []
+
+    def wait_for(is_over: Callable[[], bool], _seconds: float) -> None:
+        letters._absorbed += 1
+        over.append(is_over())
+        letters._ending_at = 0.0
+        over.append(is_over())
+
+    monkeypatch.setattr(letters._changed, "wait_for", wait_for)
+    letters._wait(15.0, for_more=for_more)
+    assert over == [for_more, True]
 
 
 def test_a_run_that_ends_sends_no_further_batch_when_its_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,13 +9,22 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 import pytest
 
 import penstock
-from penstock.errors import DeclarationError, LakeCorrupt, RuleStopped, SourceLost, StorageError, UsageError
+from penstock.errors import (
+    DeclarationError,
+    LakeCorrupt,
+    RuleStopped,
+    SourceLost,
+    StorageError,
+    TransientError,
+    UsageError,
+)
 from penstock.lake.compaction import compact
 from penstock.lake.fence import Writer
 from penstock.model.columns import nonce_txn, writer_txn
@@ -286,6 +295,27 @@ def crash_after(step: str, batch: int) -> Callable[[str, int], None]:
             raise RuntimeError("crash")
 
     return after_step
+
+
+@pytest.mark.parametrize("is_stopped", [True, False])
+def test_what_a_stop_has_left_half_done_is_no_failure(folder: Path, is_stopped: bool) -> None:
+    drop(folder, "1.ndjson", tick(0, 5), tick(1, -1))
+    stop, places = threading.Event(), []
+
+    def after_step(name: str, number: int) -> None:
+        if name == places[-1]:
+            if is_stopped:
+                stop.set()
+            raise TransientError(f"planted after {name}")
+
+    for place in ("rejects", "silver"):  # in the loop, and where the next start takes the batch up
+        places.append(place)
+        stop.clear()
+        with nullcontext() if is_stopped else pytest.raises(TransientError, match=f"planted after {place}"):
+            penstock.open(folder).run(stop=stop, after_step=after_step)
+        assert stop.is_set(), "the place was not reached"
+    penstock.open(folder).run_once()
+    assert clean(folder)
 
 
 def ledger(folder: Path, column: str) -> list[str]:

@@ -250,9 +250,16 @@ def _send_letters(producer: TopicProducer, letters: pa.Table, is_over: Callable[
         half = letters.num_rows // 2
         halves = letters.slice(0, half), letters.slice(half)
         return all(_send_letters(producer, some, is_over) for some in halves)
-    if letters.num_rows and not any(not producer.send_acceptable(shorter) for shorter in _shorter(letters)):
-        producer.send(letters)  # says why not
+    if letters.num_rows:
+        _send_shorter(producer, letters)
     return True
+
+
+def _send_shorter(producer: TopicProducer, letter: pa.Table) -> None:
+    for shorter in _shorter(letter):
+        if not producer.send_acceptable(shorter):
+            return
+    producer.send(shorter)  # says why not
 
 
 def _keyed(letters: pa.Table) -> pa.Table:
